@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The front door: Juju's events come in, status goes out.
+
+Every event is answered alike: look at the world, do what is due, say what is waited for (see
+docs/explanation/design.md). What differs is said here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import ops
+
+import formation
+from errors import CharmError
+from world import World
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+STATUS = {
+    "active": ops.ActiveStatus,
+    "blocked": ops.BlockedStatus,
+    "maintenance": ops.MaintenanceStatus,
+    "waiting": ops.WaitingStatus,
+}
+
+
+class MicrocloudCharm(ops.CharmBase):
+    """One member of the cloud."""
+
+    def __init__(self, framework: ops.Framework) -> None:
+        super().__init__(framework)
+        self._rest: formation.Rest | None = None
+        for event in (
+            self.on.install,
+            self.on.start,
+            self.on.config_changed,
+            self.on.leader_elected,
+            self.on.update_status,
+            self.on.upgrade_charm,
+            self.on["cluster"].relation_created,
+            self.on["cluster"].relation_joined,
+            self.on["cluster"].relation_changed,
+            self.on["cluster"].relation_departed,
+            self.on["local"].storage_attached,
+        ):
+            framework.observe(event, self._on_event)
+        framework.observe(self.on.stop, self._on_stop)
+        framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
+        framework.observe(self.on.status_action, self._on_status_action)
+
+    def _on_event(self, event: ops.EventBase) -> None:
+        departing = getattr(event, "departing_unit", None)
+        name = event.handle.kind
+        world = World(
+            self,
+            event=name,
+            leaving=departing == self.unit,
+            departed=departing.name if departing else "",
+        )
+        self._rest = world.settle()
+        if name in ("install", "upgrade_charm", "start"):
+            self._set_version(world)
+
+    def _set_version(self, world: World) -> None:
+        try:
+            self.unit.set_workload_version(world.lxd.server()["environment"]["server_version"])
+        except CharmError as fault:
+            logger.info("LXD does not tell its version: %s", fault)
+
+    def _on_stop(self, event: ops.StopEvent) -> None:
+        """Leave the cloud, unless the whole application goes: its cloud stays.
+
+        A refusal fails the hook: Juju then keeps the unit and its machine, and tries again.
+        """
+        self._rest = formation.Rest("maintenance", "the cloud stays on its machines")
+        if self.app.planned_units() == 0:
+            return
+        import membership
+
+        membership.leave(World(self, event="stop", leaving=True))
+        self._rest = formation.Rest("maintenance", "left the cloud")
+
+    def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
+        rest = self._rest or formation.look_only(World(self, event="").view)
+        event.add_status(STATUS[rest.status](rest.message))
+
+    def _on_status_action(self, event: ops.ActionEvent) -> None:
+        from operations import status
+
+        event.set_results({"cloud": json.dumps(status.describe(World(self, event="action")))})
+
+
+if __name__ == "__main__":
+    ops.main(MicrocloudCharm)

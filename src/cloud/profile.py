@@ -1,0 +1,74 @@
+"""The default profile: where instances get their root disk and their network from.
+
+What the charm wrote last is kept in the profile itself. A device that is still as written is
+the charm's and follows the configuration; one that somebody changed, removed or made is the
+user's, stays as it is, and is spoken of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cloud import CREATED, MARK, Cloud, Task
+from cloud.pools import LOCAL
+
+if TYPE_CHECKING:
+    from services.lxd import Lxd
+
+Device = Mapping[str, str]
+
+
+def wanted(cloud: Cloud) -> dict[str, Device]:
+    """The devices the default profile should have, of pools and networks that are ready."""
+    devices: dict[str, Device] = {}
+    pool = _root_pool(cloud)
+    if pool:
+        devices["root"] = {"type": "disk", "path": "/", "pool": pool}
+    network = cloud.settings.managed_network
+    if network:
+        entity = cloud.facts.networks.get(network)
+        if entity is not None and entity.status == CREATED:
+            devices["eth0"] = {"type": "nic", "name": "eth0", "network": network}
+    elif cloud.settings.instance_network != "none":
+        parent = cloud.settings.instance_network
+        devices["eth0"] = {"type": "nic", "name": "eth0", "nictype": "bridged", "parent": parent}
+    return devices
+
+
+def tasks(cloud: Cloud) -> Iterator[Task]:
+    """What is due for the default profile."""
+    devices = cloud.facts.profile["devices"]
+    if not cloud.issuer:
+        return
+    for name, device in wanted(cloud).items():
+        if _is_ours(cloud, name) and devices.get(name) != device:
+            yield Task(f"{name} of the default profile", partial(_write, name, device))
+
+
+def advice(cloud: Cloud) -> Iterator[str]:
+    """A device that is the user's and differs from what the configuration asks for."""
+    devices = cloud.facts.profile["devices"]
+    for name, device in wanted(cloud).items():
+        differs = any(devices.get(name, {}).get(key) != value for key, value in device.items())
+        if differs and not _is_ours(cloud, name):
+            yield f"{name} of the default profile was changed by somebody and stays so"
+
+
+def _root_pool(cloud: Cloud) -> str:
+    pool = cloud.facts.pools.get(LOCAL)
+    return LOCAL if pool is not None and pool.status == CREATED else ""
+
+
+def _is_ours(cloud: Cloud, name: str) -> bool:
+    written = cloud.facts.profile["config"].get(f"{MARK}.{name}")
+    device = cloud.facts.profile["devices"].get(name)
+    return device == (json.loads(written) if written else None)
+
+
+def _write(name: str, device: Device, lxd: Lxd) -> None:
+    # One PATCH, so that the device and the note of it cannot come apart.
+    config = {f"{MARK}.{name}": json.dumps(device, sort_keys=True)}
+    lxd.patch("profiles/default", {"devices": {name: device}, "config": config})

@@ -1,0 +1,510 @@
+"""The plan: from one view of the world, this unit's next step. Pure; the heart of the charm.
+
+`plan` is asked again after each step until it rests. What it must guarantee, from any mixture
+of states and any order of events:
+
+* no two units bootstrap the same service: the initiator is written down in the app databag in
+  one hook and acts in a later one, and who becomes initiator after a cloud has existed is
+  decided only when this unit has nothing unread;
+* joins are taken one after the other: a grant names the unit before it, whose report has to be
+  there first;
+* every unit gets as far as it can: what failed is cleaned, reported and granted anew, at the
+  end of the queue, so that one broken machine does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Union
+
+from peers import Failure, Formation, Grant, Report, by_number
+from view import Presence, View
+
+WINDOW = 2  # grants at a time: the unit that joins and the one after it
+PATIENCE = 3  # failed joins of one unit before only a periodic or a person's hook tries again
+
+
+@dataclass(frozen=True)
+class InstallSnaps:
+    """Install the snaps of all services on this machine."""
+
+
+@dataclass(frozen=True)
+class MakeKey:
+    """Make this unit's key pair."""
+
+
+@dataclass(frozen=True)
+class Introduce:
+    """Publish who this unit is."""
+
+
+@dataclass(frozen=True)
+class Intend:
+    """Write the leader's intentions down."""
+
+    formation: Formation
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Make the service a cluster of one on this machine."""
+
+    service: str
+
+
+@dataclass(frozen=True)
+class Join:
+    """Join this machine to the service's cluster with the grant's token."""
+
+    service: str
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Clean what an interrupted join left of the service on this machine."""
+
+    service: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Publish how far this unit is."""
+
+    report: Report
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Issue tokens for the unit and seal them to it; `grant` has none yet."""
+
+    unit: str
+    grant: Grant
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Regrant:
+    """Publish a grant again with another turn, or as the mere record of a failed one."""
+
+    unit: str
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """Take the unit's grant out of the databag."""
+
+    unit: str
+
+
+@dataclass(frozen=True)
+class Void:
+    """Make the daemon's token for this member name void: no grant stands for it."""
+
+    service: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Remove the member of a unit that is gone from the service's cluster."""
+
+    service: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Ensure:
+    """Do one task inside LXD (see the package cloud)."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Nothing to do now: `status` is a Juju status, `message` says what is waited for."""
+
+    status: str
+    message: str = ""
+
+
+Step = Union[
+    InstallSnaps,
+    MakeKey,
+    Introduce,
+    Intend,
+    Bootstrap,
+    Join,
+    Reset,
+    Tell,
+    Issue,
+    Regrant,
+    Withdraw,
+    Void,
+    Forget,
+    Ensure,
+]
+
+
+def plan(view: View) -> Step | Rest:
+    """This unit's next step, or why there is none."""
+    for rule in _RULES:
+        choice = rule(view)
+        if choice is not None:
+            return choice
+    return _at_rest(view)
+
+
+def look_only(view: View) -> Rest:
+    """What to say of this unit without doing anything."""
+    choice = plan(view)
+    return choice if isinstance(choice, Rest) else _at_rest(view)
+
+
+def is_whole(view: View, unit: str) -> bool:
+    """Whether the unit has reported to be a member of every service."""
+    joined = view.units[unit].report.joined
+    return all(service in joined for service in view.services)
+
+
+def _leaving(view: View) -> Rest | None:
+    return Rest("maintenance", "leaving the cloud") if view.leaving else None
+
+
+def _problems(view: View) -> Step | Rest | None:
+    """A machine that is not fit stays out; a member goes on and says what is wrong."""
+    if not view.problems or (view.is_whole and view.settings):
+        return None
+    return _report(view) or Rest("blocked", "; ".join(view.problems))
+
+
+def _prepare(view: View) -> Step | None:
+    if any(service.presence is Presence.ABSENT for service in view.services.values()):
+        return InstallSnaps()
+    if not view.has_key:
+        return MakeKey()
+    if not view.identity_is_current:
+        return Introduce()
+    return None
+
+
+def _lead(view: View) -> Step | None:
+    # Without a sure lease another leader may have written since this hook read the databag.
+    if not (view.leader and view.lease):
+        return None
+    wanted = _intentions(view)
+    return Intend(wanted) if wanted != view.draft else None
+
+
+def _intentions(view: View) -> Formation:
+    draft = view.draft
+    present = sorted(view.units, key=by_number)
+    order = [unit for unit in draft.order if not view.is_gone(unit)]
+    order += [unit for unit in present if unit not in order]
+    names = {unit: name for unit, name in draft.names.items() if _is_remembered(view, unit, name)}
+    for unit in present:
+        identity = view.units[unit].identity
+        if identity:
+            names[unit] = identity.name
+    return Formation(
+        initiator=_initiator(view),
+        issuer=_issuer(view),
+        order=tuple(order),
+        names=names,
+    )
+
+
+def _is_remembered(view: View, unit: str, name: str) -> bool:
+    """A unit that is gone stays in mind until no cluster has its member any more."""
+    if not view.is_gone(unit) or not view.is_whole:
+        return True
+    return any(name in service.names for service in view.services.values())
+
+
+def _initiator(view: View) -> str:
+    draft = view.draft
+    if draft.initiator and not view.is_gone(draft.initiator):
+        return draft.initiator
+    members = [unit for unit in sorted(view.units, key=by_number) if _has_joined(view, unit)]
+    if members:
+        return members[0]
+    # Some unit may be a member of the lost initiator's cloud and its report not read yet; Juju
+    # runs update-status only when nothing is unread.
+    if draft.initiator and not view.idle:
+        return draft.initiator
+    return view.me
+
+
+def _has_joined(view: View, unit: str) -> bool:
+    return bool(view.joined if unit == view.me else view.units[unit].report.joined)
+
+
+def _issuer(view: View) -> str:
+    if view.is_whole:
+        return view.me
+    issuer = view.draft.issuer or _initiator(view)
+    if issuer in view.units and issuer != view.me:
+        return issuer
+    whole = [unit for unit in sorted(view.units, key=by_number) if is_whole(view, unit)]
+    return next((unit for unit in whole if unit != view.me), issuer)
+
+
+def _clean_up(view: View) -> Step | None:
+    """A join that a dead hook left behind is cleaned before anything else is tried."""
+    for name, service in view.services.items():
+        if service.joining and service.presence is not Presence.MEMBER:
+            return Reset(name)
+    return None
+
+
+def _broken(view: View) -> Rest | None:
+    broken = [
+        f"{name} on {view.name}: {service.detail}"
+        for name, service in view.services.items()
+        if service.presence is Presence.BROKEN
+    ]
+    return Rest("blocked", "; ".join(broken)) if broken else None
+
+
+def _bootstrap(view: View) -> Step | Rest | None:
+    if view.formation.initiator != view.me or view.is_whole:
+        return None
+    for name in view.services:
+        if name in view.joined:
+            continue
+        if any(name in bag.report.joined for unit, bag in view.units.items() if unit != view.me):
+            return None
+        return Bootstrap(name)
+    return None
+
+
+def _join(view: View) -> Step | Rest | None:
+    if view.is_whole:
+        return None
+    used = [fault for service in view.services.values() for fault in service.used]
+    if used:
+        return _report(view) or Rest("blocked", "; ".join(used))
+    formation = view.formation
+    if formation.issuer not in view.units or formation.issuer == view.me:
+        return None
+    grant = view.units[formation.issuer].grants.get(view.me)
+    failure = view.mine.report.failure
+    if grant is None or not grant.tokens or (failure and failure.revision == grant.revision):
+        return None
+    if _is_waited_for(view, grant.after):
+        return _report(view) or Rest("waiting", f"waiting for {grant.after} to join first")
+    for name in view.services:
+        if name not in view.joined:
+            return Join(name, grant) if name in grant.tokens else None
+    return None
+
+
+def _report(view: View) -> Step | None:
+    failure = view.mine.report.failure
+    if failure and failure.service in view.joined:
+        failure = None
+    used = tuple(fault for service in view.services.values() for fault in service.used)
+    report = Report(view.joined, view.parts, view.problems + used, failure)
+    return Tell(report) if report != view.mine.report else None
+
+
+def failed(view: View, service: str, revision: int, error: str) -> Tell:
+    """The report of a join that did not come about."""
+    failure = Failure(revision, service, error)
+    return Tell(replace(view.mine.report, joined=view.joined, failure=failure))
+
+
+def _issue(view: View) -> Step | None:
+    grants = view.mine.grants
+    if view.draft.issuer != view.me or not view.is_whole:
+        return Withdraw(next(iter(grants))) if grants else None
+    for unit in grants:
+        if view.is_gone(unit) or (unit in view.units and is_whole(view, unit)):
+            return Withdraw(unit)
+    window = _window(view)
+    for unit, grant in grants.items():
+        if unit not in window and grant.tokens:
+            return Regrant(unit, replace(grant, tokens={}, after=""))
+    for place, unit in enumerate(window):
+        step = _grant(view, unit, window[place - 1] if place else "")
+        if step is not None:
+            return step
+    return _void(view)
+
+
+def _void(view: View) -> Step | None:
+    """A token whose grant was withdrawn, or was lost with the hook that issued it."""
+    granted = {view.draft.names.get(unit) for unit, g in view.mine.grants.items() if g.tokens}
+    ours = set(view.draft.names.values()) - granted
+    for name, service in view.services.items():
+        for member in service.tokens:
+            if member in ours:
+                return Void(name, member)
+    return None
+
+
+def _grant(view: View, unit: str, after: str) -> Step | None:
+    grant = view.mine.grants.get(unit)
+    if grant is not None and grant.tokens and not _has_failed(view, unit):
+        if grant.after == after or (not after and not _is_waited_for(view, grant.after)):
+            return None
+        return Regrant(unit, replace(grant, after=after))
+    failure = view.units[unit].report.failure
+    past = (grant.revision if grant else 0, failure.revision if failure else 0)
+    fresh = Grant(max(past) + 1, _tries(view, unit) + 1, view.now, after)
+    identity = view.units[unit].identity
+    missing = tuple(
+        name
+        for name, service in view.services.items()
+        if identity is not None and identity.name not in service.names
+    )
+    # The unit is a member of all in fact and has only not said so yet.
+    return Issue(unit, fresh, missing) if missing else None
+
+
+def _window(view: View) -> list[str]:
+    """The units whose turn it is, in the order in which they join."""
+    queue = [unit for unit in view.draft.order if _may_join(view, unit)]
+    # Who may be joining right now stays first; the rest by failures, then by order.
+    queue.sort(key=lambda unit: (not _has_turn(view, unit), _tries(view, unit)))
+    return queue[:WINDOW]
+
+
+def _has_turn(view: View, unit: str) -> bool:
+    grant = view.mine.grants.get(unit)
+    if grant is None or _has_failed(view, unit):
+        return False
+    return not _is_waited_for(view, grant.after)
+
+
+def _may_join(view: View, unit: str) -> bool:
+    if unit == view.me or unit not in view.units or is_whole(view, unit):
+        return False
+    bag = view.units[unit]
+    if bag.identity is None or bag.report.problems or _shares_name(view, unit):
+        return False
+    return _tries(view, unit) < PATIENCE or view.retry or not _has_failed(view, unit)
+
+
+def _tries(view: View, unit: str) -> int:
+    """How many joins of this unit have failed, as far as this issuer knows."""
+    grant = view.mine.grants.get(unit)
+    if grant is None:
+        return 0
+    return grant.attempt if _has_failed(view, unit) else grant.attempt - 1
+
+
+def _has_failed(view: View, unit: str) -> bool:
+    grant = view.mine.grants[unit]
+    failure = view.units[unit].report.failure
+    if failure is not None and failure.revision == grant.revision:
+        return True
+    if not grant.tokens:
+        return True
+    limit = view.settings.join_timeout * len(view.services) if view.settings else 0
+    waits = grant.after and _is_waited_for(view, grant.after)
+    return not waits and view.now > grant.issued + 2 * limit
+
+
+def _is_waited_for(view: View, unit: str) -> bool:
+    """Whether the unit before this one has still to join; one that is gone has not."""
+    if not unit or view.is_gone(unit):
+        return False
+    return unit not in view.units or not is_whole(view, unit)
+
+
+def _shares_name(view: View, unit: str) -> bool:
+    return len(same_name(view, unit)) > 1
+
+
+def same_name(view: View, unit: str) -> list[str]:
+    """The units whose machine has the same host name as this unit's, itself included."""
+    mine = view.units[unit].identity
+    if mine is None:
+        return [unit]
+    found = []
+    for other, bag in view.units.items():
+        if bag.identity is not None and bag.identity.name == mine.name:
+            found.append(other)
+    return sorted(found, key=by_number)
+
+
+def _equal_names(view: View) -> Step | Rest | None:
+    if view.is_whole or len(view.units) == 1:
+        return None
+    same = same_name(view, view.me)
+    if len(same) == 1:
+        return None
+    return _report(view) or Rest(
+        "blocked",
+        f"{' and '.join(same)} are both on machines called {view.name}; "
+        "give one of them another host name, or remove it",
+    )
+
+
+def _forget(view: View) -> Step | None:
+    """Whoever is gone from Juju and offline is taken out of the clusters."""
+    if view.draft.issuer != view.me or not view.is_whole:
+        return None
+    claimed = {bag.identity.name for bag in view.units.values() if bag.identity}
+    for unit, name in view.draft.names.items():
+        if not view.is_gone(unit) or name in claimed:
+            continue
+        for service, state in view.services.items():
+            if any(member.name == name and not member.online for member in state.members):
+                return Forget(service, name)
+    return None
+
+
+def _ensure(view: View) -> Step | None:
+    return Ensure(view.due[0]) if view.due else None
+
+
+def _at_rest(view: View) -> Rest:
+    wrong = view.problems + view.faults
+    if wrong:
+        return Rest("blocked", "; ".join(wrong))
+    if view.is_whole:
+        return Rest("active", _summary(view))
+    failure = view.mine.report.failure
+    if failure is not None:
+        return Rest(
+            "waiting",
+            f"joining {failure.service} failed: {failure.error}; "
+            f"waiting for a new token from {view.formation.issuer or 'a member'}",
+        )
+    if view.formation.initiator in ("", view.me):
+        return Rest("waiting", "waiting for the leader to choose the initiator")
+    if view.formation.issuer not in view.units:
+        return Rest("waiting", f"waiting for {view.formation.initiator} to start the cloud")
+    return Rest("waiting", f"waiting for a token from {view.formation.issuer}")
+
+
+def _summary(view: View) -> str:
+    count = len(view.services["lxd"].members)
+    text = f"{count} members" if count != 1 else "1 member"
+    if view.draft.issuer == view.me:
+        waiting = [unit for unit in view.units if unit != view.me and not is_whole(view, unit)]
+        text += f", {len(waiting)} to join" if waiting else ""
+    return "; ".join([text, *view.advice])
+
+
+_RULES: tuple[Callable[[View], Step | Rest | None], ...] = (
+    _leaving,
+    _problems,
+    _prepare,
+    _clean_up,
+    _lead,
+    _equal_names,
+    _bootstrap,
+    _join,
+    _broken,
+    _report,
+    _lead,
+    _forget,
+    _ensure,
+    _issue,
+)

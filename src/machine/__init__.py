@@ -1,0 +1,1 @@
+"""This machine: its disks and its network interfaces."""

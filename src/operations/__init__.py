@@ -1,0 +1,1 @@
+"""What `juju run` does, one module an action."""

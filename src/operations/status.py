@@ -1,0 +1,74 @@
+"""The action `status`: the cloud as this unit sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cloud
+import formation
+from errors import CharmError
+from view import Presence
+
+if TYPE_CHECKING:
+    from world import World
+
+
+def describe(world: World) -> dict[str, Any]:
+    """Members, services, pools and networks, and what is waited for; ready for JSON."""
+    view = world.view
+    rest = formation.look_only(view)
+    told: dict[str, Any] = {
+        "unit": view.me,
+        "member": view.name,
+        "status": rest.status,
+        "message": rest.message,
+        "initiator": view.formation.initiator,
+        "issuer": view.formation.issuer,
+        "services": {
+            name: {
+                "state": service.presence.value,
+                "detail": service.detail,
+                "members": [
+                    {
+                        "name": member.name,
+                        "address": member.address,
+                        "online": member.online,
+                        "roles": list(member.roles),
+                        "message": member.message,
+                    }
+                    for member in service.members
+                ],
+            }
+            for name, service in view.services.items()
+        },
+        "units": {
+            unit: {
+                "member": bag.identity.name if bag.identity else "",
+                "joined": list(bag.report.joined),
+                "problems": list(bag.report.problems),
+                "failure": bag.report.failure.error if bag.report.failure else "",
+            }
+            for unit, bag in view.units.items()
+        },
+    }
+    if view.services["lxd"].presence is Presence.MEMBER:
+        told.update(_inside(world))
+    return told
+
+
+def _inside(world: World) -> dict[str, Any]:
+    try:
+        facts = cloud.facts(world.lxd)
+    except CharmError as fault:
+        return {"fault": str(fault)}
+    pools = facts.pools.values()
+    networks = (network for network in facts.networks.values() if network.managed)
+    return {
+        "storage-pools": {pool.name: _entity(pool) for pool in pools},
+        "networks": {network.name: _entity(network) for network in networks},
+        "default-profile": facts.profile["devices"],
+    }
+
+
+def _entity(entity: cloud.Entity) -> dict[str, Any]:
+    return {"kind": entity.kind, "status": entity.status, "members": list(entity.locations)}

@@ -1,0 +1,174 @@
+"""What the units tell each other over the peer relation, typed.
+
+A bag carries requests and reports only; what a daemon can tell is asked from the daemon. Each
+class is one JSON document under one key, so a reader sees a whole document or none.
+
+| bag  | key        | document    | writer                         |
+|------|------------|-------------|--------------------------------|
+| app  | `formation`| Formation   | the leader                     |
+| unit | `identity` | Identity    | each unit, of itself           |
+| unit | `report`   | Report      | each unit, of itself           |
+| unit | `grants`   | Grant each  | the issuer, one for each joiner|
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Formation:
+    """The leader's intentions: who starts the cloud, who hands out tokens, who joins when.
+
+    `names` keeps the member name of every unit, also of one that is gone until the clusters
+    have let go of its member.
+    """
+
+    initiator: str = ""
+    issuer: str = ""
+    order: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, text: str) -> Formation:
+        """Read the document; an empty text is the empty Formation."""
+        data = json.loads(text or "{}")
+        return cls(
+            data.get("initiator", ""),
+            data.get("issuer", ""),
+            tuple(data.get("order", ())),
+            data.get("names", {}),
+        )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a unit is: its member name (the host name), cluster address and public key."""
+
+    name: str
+    address: str
+    public_key: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A join that did not come about: which grant, which service, and the last error line."""
+
+    revision: int
+    service: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a unit is.
+
+    `joined`: the services it is a member of; `parts`: the cluster-wide pools and networks of
+    which it has set up its own part; `problems`: what a person has to put right on it first.
+    """
+
+    joined: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    @classmethod
+    def load(cls, text: str) -> Report:
+        """Read the document; an empty text is the empty Report."""
+        data = json.loads(text or "{}")
+        failure = data.get("failure")
+        return cls(
+            tuple(data.get("joined", ())),
+            tuple(data.get("parts", ())),
+            tuple(data.get("problems", ())),
+            Failure(**failure) if failure else None,
+        )
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Leave for one unit to join: sealed tokens by service, and when its turn is.
+
+    `revision` tells a fresh grant from one that failed, `attempt` counts from 1. The joiner
+    waits for `after`, the unit before it, to report that it has joined ("" for no one).
+    `issued` is in seconds since the epoch, by the issuer's clock. `member_config` lists what
+    LXD wants to be told of the joiner: `[{"entity", "name", "key"}]`.
+    """
+
+    revision: int
+    attempt: int
+    issued: int
+    after: str = ""
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    member_config: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitBag:
+    """All that one unit has published."""
+
+    identity: Identity | None = None
+    report: Report = Report()
+    grants: Mapping[str, Grant] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, bag: Mapping[str, str]) -> UnitBag:
+        """Read a unit's databag."""
+        identity = bag.get("identity")
+        grants: dict[str, dict[str, Any]] = json.loads(bag.get("grants") or "{}")
+        return cls(
+            Identity(**json.loads(identity)) if identity else None,
+            Report.load(bag.get("report", "")),
+            {unit: _grant(grant) for unit, grant in grants.items()},
+        )
+
+
+def _grant(data: dict[str, Any]) -> Grant:
+    data["member_config"] = tuple(data.get("member_config", ()))
+    return Grant(**data)
+
+
+def dump(document: Formation | Identity | Report) -> str:
+    """The document as it goes into a bag: equal documents give equal texts."""
+    return json.dumps(asdict(document), sort_keys=True)
+
+
+def dump_grants(grants: Mapping[str, Grant]) -> str:
+    """All grants of an issuer as they go into its bag; "" (no key) if there are none."""
+    if not grants:
+        return ""
+    return json.dumps({unit: asdict(grant) for unit, grant in grants.items()}, sort_keys=True)
+
+
+class Bags(Mapping[str, UnitBag]):
+    """The units' bags, each read when it is first asked for.
+
+    Reading a bag is a call to Juju; in a large cluster most hooks need few of them.
+    """
+
+    def __init__(self, units: tuple[str, ...], read: Callable[[str], Mapping[str, str]]) -> None:
+        self._units = units
+        self._read = read
+        self._bags: dict[str, UnitBag] = {}
+
+    def __getitem__(self, unit: str) -> UnitBag:
+        if unit not in self._units:
+            raise KeyError(unit)
+        if unit not in self._bags:
+            self._bags[unit] = UnitBag.load(self._read(unit))
+        return self._bags[unit]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._units)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+
+def by_number(unit: str) -> tuple[str, int]:
+    """Sort key: `app/2` comes before `app/10`."""
+    app, _, number = unit.rpartition("/")
+    return app, int(number)

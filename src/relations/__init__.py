@@ -1,0 +1,1 @@
+"""What the charm offers to other charms and uses of them, one module a relation."""

@@ -1,0 +1,327 @@
+"""LXD: clustering through its REST API.
+
+Looking is done with the small client of `rest.py`, since it happens in every hook; acting is
+done through pylxd, imported only then. The contract is LXD's documentation of the REST API
+(`/1.0/cluster`, `/1.0/cluster/members`) and of clustering; versions are told apart by
+`api_extensions`, never by number.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import snaps
+from errors import DaemonError, JoinFailed, Unreachable
+from services import Ticket
+from services.marks import Mark
+from services.rest import Rest
+from version import VERSION
+from view import Member, Presence, ServiceView
+
+if TYPE_CHECKING:
+    import pylxd
+
+logger = logging.getLogger(__name__)
+
+COMMON = Path("/var/snap/lxd/common/lxd")
+PORT = 8443
+CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
+READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
+
+
+class Lxd:
+    """The LXD of this machine."""
+
+    name = "lxd"
+
+    def __init__(self, marks: Path) -> None:
+        self._common = COMMON
+        self._rest = Rest("LXD", COMMON / "unix.socket")
+        self._mark = Mark(marks, self.name)
+
+    # Looking
+
+    def look(self, *, tokens: bool = False) -> ServiceView:
+        """How this machine stands to the LXD cluster."""
+        if not snaps.is_installed(self.name):
+            return ServiceView(Presence.ABSENT)
+        joining = self._mark.read()
+        try:
+            server = self.server()
+            if server["environment"].get("server_clustered"):
+                names = tuple(self._tokens()) if tokens else ()
+                return ServiceView(Presence.MEMBER, self.members(), tokens=names)
+            used = () if joining else self._used()
+            return ServiceView(Presence.ALONE, joining=joining, used=used)
+        except DaemonError as fault:
+            return ServiceView(Presence.BROKEN, joining=joining, detail=str(fault))
+
+    def server(self) -> Mapping[str, Any]:
+        """`GET /1.0`: environment, api_extensions, and configuration as this member sees it."""
+        return self._rest.get("/1.0")
+
+    def members(self) -> tuple[Member, ...]:
+        """The members, in the order of their names."""
+        found = [
+            Member(
+                name=member["server_name"],
+                address=member["url"].removeprefix("https://"),
+                online=member["status"] != "Offline",
+                roles=tuple(member["roles"]),
+                message=member["message"],
+            )
+            for member in self._rest.get("/1.0/cluster/members?recursion=1")
+        ]
+        return tuple(sorted(found, key=lambda member: member.name))
+
+    def get(self, path: str) -> Any:
+        """The metadata of any `GET`, for the tasks of the package cloud."""
+        return self._rest.get(path)
+
+    def _used(self) -> tuple[str, ...]:
+        """What is in this LXD that a join would have to throw away."""
+        kinds = {
+            "storage pool": "/1.0/storage-pools",
+            "instance": "/1.0/instances?all-projects=true",
+            "managed network": "/1.0/networks?recursion=1",
+        }
+        found: list[str] = []
+        for kind, path in kinds.items():
+            for item in self._rest.get(path):
+                if isinstance(item, str):
+                    found.append(f"{kind} {item.rpartition('/')[2]}")
+                elif item["managed"]:
+                    found.append(f"{kind} {item['name']}")
+        if not found:
+            return ()
+        return (f"LXD on this machine is in use already ({', '.join(found)}); empty it first",)
+
+    # Acting
+
+    def bootstrap(self, name: str, address: str) -> None:
+        """Make this machine a cluster of one, reachable on `address`."""
+        if self.server()["environment"].get("server_clustered"):
+            return
+        host = bracketed(address)
+        with self.calls() as client:
+            client.api.patch(json={"config": self._server_keys(f"{host}:{PORT}")})
+            answer = client.api.cluster.put(json={"server_name": name, "enabled": True})
+            self._wait(client, answer)
+        logger.info("bootstrapped LXD as %s on %s", name, host)
+
+    def _server_keys(self, cluster_address: str) -> dict[str, str]:
+        keys = {"core.https_address": f"[::]:{PORT}", "cluster.https_address": cluster_address}
+        keys["user.microcloud"] = VERSION
+        if "instances_migration_stateful" in self.server()["api_extensions"]:
+            keys["instances.migration.stateful"] = "true"
+        return keys
+
+    def issue_token(self, name: str) -> str:
+        """A join token for `name`: LXD cancels an earlier one for the same name.
+
+        The operation behind it ends only when the token is used or expires; nobody waits.
+        """
+        with self.calls() as client:
+            answer = client.api.cluster.members.post(json={"server_name": name}).json()
+        secret = answer["metadata"]["metadata"]
+        content = {
+            "server_name": name,
+            "fingerprint": secret["fingerprint"],
+            "addresses": secret["addresses"],
+            "secret": secret["secret"],
+            "expires_at": secret["expiresAt"],
+        }
+        return base64.b64encode(json.dumps(content).encode()).decode()
+
+    def withdraw_token(self, name: str) -> None:
+        """Cancel the operation that stands for the token for `name`."""
+        operation = self._tokens().get(name)
+        if operation is not None:
+            with contextlib.suppress(DaemonError):  # used or expired in this moment
+                self._rest.call("DELETE", f"/1.0/operations/{operation}")
+
+    def _tokens(self) -> Mapping[str, str]:
+        """The operations that stand for unused tokens, by the joiner's name."""
+        running = self._rest.get("/1.0/operations?recursion=1").get("running", [])
+        facts = {operation["id"]: operation.get("metadata") or {} for operation in running}
+        return {
+            fact["serverName"]: operation
+            for operation, fact in facts.items()
+            if "serverName" in fact and "secret" in fact
+        }
+
+    def wanted_of_joiner(self) -> Sequence[Mapping[str, str]]:
+        """The member-specific keys of the cluster's pools and networks."""
+        return [
+            {"entity": item["entity"], "name": item["name"], "key": item["key"]}
+            for item in self._rest.get("/1.0/cluster")["member_config"] or []
+        ]
+
+    def join(self, ticket: Ticket, timeout: float) -> None:
+        """Join this machine to the cluster of the ticket's token, within `timeout` seconds.
+
+        Raises:
+            JoinFailed: it did not come about; this machine's LXD is as new.
+        """
+        self._mark.set(ticket.revision)
+        try:
+            self._join(ticket, timeout)
+        except DaemonError as fault:
+            self.reset()
+            raise JoinFailed(str(fault)) from fault
+        self._mark.clear()
+        with self.calls() as client:
+            # As on the bootstrap member; joining leaves it at the cluster address.
+            client.api.patch(json={"config": {"core.https_address": f"[::]:{PORT}"}})
+        logger.info("joined LXD as %s", ticket.name)
+
+    def _join(self, ticket: Ticket, timeout: float) -> None:
+        token = json.loads(base64.b64decode(ticket.token))
+        target, certificate = _trusted_member(token)
+        extensions = self.server()["api_extensions"]
+        field = "cluster_token" if "explicit_trust_token" in extensions else "cluster_password"
+        request = {
+            "server_name": ticket.name,
+            "enabled": True,
+            "cluster_address": target,
+            "cluster_certificate": certificate,
+            "server_address": f"{bracketed(ticket.address)}:{PORT}",
+            "member_config": list(ticket.member_config),
+            field: ticket.token,
+        }
+        with self.calls(timeout) as client:
+            self._wait(client, client.api.cluster.put(json=request))
+
+    def reset(self) -> None:
+        """Make a LXD that is no member as new.
+
+        Only for one whose join was begun by this charm: it was empty then, so its database
+        is all there is to lose. If the join succeeded after all, nothing is done.
+        """
+        if self._mark.read() and self.look().presence is not Presence.MEMBER:
+            logger.warning("cleaning LXD after a join that did not finish")
+            snaps.run("stop", "lxd")
+            for path in (*self._common.glob("*.crt"), *self._common.glob("*.key")):
+                path.unlink()
+            shutil.rmtree(self._common / "database", ignore_errors=True)
+            snaps.run("start", "lxd")
+            self.wait_ready()
+        self._mark.clear()
+
+    def remove(self, name: str, *, force: bool) -> None:
+        """Take a member out of the cluster.
+
+        Raises:
+            DaemonError: LXD refuses, for example because the member has instances.
+        """
+        if name not in {member.name for member in self.members()}:
+            return
+        with self.calls() as client:
+            params = {"force": "1"} if force else {}
+            answer = client.api.cluster.members[name].delete(params=params)
+            self._wait(client, answer)
+
+    def wait_ready(self) -> None:
+        """Wait until the daemon answers, at most READY_TIMEOUT seconds."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        while True:
+            try:
+                self._rest.get("/internal/ready", timeout=READY_TIMEOUT)
+                return
+            except DaemonError as fault:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"LXD is not ready after {READY_TIMEOUT:.0f} s") from fault
+                time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def calls(self, timeout: float = CALL_TIMEOUT) -> Iterator[pylxd.Client]:
+        """A pylxd client; what it raises comes out as `DaemonError`."""
+        import pylxd
+        import requests.exceptions
+        from pylxd import exceptions
+
+        # Each line would be a call to Juju.
+        logging.getLogger("urllib3").setLevel(logging.WARNING)
+        try:
+            yield pylxd.Client(
+                endpoint=f"http+unix://{quote(str(self._rest.path), safe='')}", timeout=timeout
+            )
+        except exceptions.ClientConnectionFailed as fault:
+            raise Unreachable(f"LXD does not answer: {fault}") from fault
+        except exceptions.LXDAPIException as fault:
+            raise DaemonError(f"LXD: {fault}") from fault
+        except requests.exceptions.Timeout as fault:
+            raise Unreachable(f"LXD did not finish within {timeout:.0f} s") from fault
+        except requests.exceptions.RequestException as fault:
+            raise Unreachable(f"LXD does not answer: {fault}") from fault
+
+    def _wait(self, client: pylxd.Client, answer: Any) -> None:
+        from pylxd.models import Operation
+
+        body = answer.json()
+        if body["type"] == "async":
+            Operation.wait_for_operation(client, body["operation"])
+
+    # For the tasks of the package cloud
+
+    def post(self, path: str, body: Mapping[str, object], target: str = "") -> None:
+        """`POST path`, waiting for it where LXD answers asynchronously (6.8 and later)."""
+        with self.calls() as client:
+            params = {"target": target} if target else {}
+            self._wait(client, _node(client, path).post(json=body, params=params))
+
+    def patch(self, path: str, body: Mapping[str, object], target: str = "") -> None:
+        """`PATCH path`, waiting as `post` does."""
+        with self.calls() as client:
+            params = {"target": target} if target else {}
+            self._wait(client, _node(client, path).patch(json=body, params=params))
+
+    def delete(self, path: str, target: str = "") -> None:
+        """`DELETE path`, waiting as `post` does."""
+        with self.calls() as client:
+            params = {"target": target} if target else {}
+            self._wait(client, _node(client, path).delete(params=params))
+
+
+def bracketed(address: str) -> str:
+    """An address as it stands before `:port`."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _node(client: pylxd.Client, path: str) -> Any:
+    node: Any = client.api
+    for part in path.split("/"):
+        node = node[part] if part else node
+    return node
+
+
+def _trusted_member(token: Mapping[str, Any]) -> tuple[str, str]:
+    """The first member of the token that answers with the certificate the token names.
+
+    Raises:
+        DaemonError: none does.
+    """
+    faults: list[str] = []
+    for address in token["addresses"]:
+        host, _, port = address.rpartition(":")
+        try:
+            pem = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=10)
+        except OSError as fault:
+            faults.append(f"{address}: {fault}")
+            continue
+        seen = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        if seen == token["fingerprint"]:
+            return address, pem
+        faults.append(f"{address} shows another certificate ({seen[:12]}) than the token names")
+    raise DaemonError("no LXD member to join was found: " + "; ".join(faults))

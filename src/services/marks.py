@@ -1,0 +1,32 @@
+"""Marks on this machine that outlive a hook: which join was begun and not finished.
+
+A mark is no truth about a cluster, only about what this charm did here: it says that a daemon
+was empty when its join began, so that what the join left behind may be cleaned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Mark:
+    """The revision of the grant with which the join of one service was begun."""
+
+    def __init__(self, folder: Path, service: str) -> None:
+        self._path = folder / f"joining-{service}"
+
+    def read(self) -> int:
+        """The revision, 0 if no join is under way."""
+        try:
+            return int(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def set(self, revision: int) -> None:
+        """A join with this grant begins now."""
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.write_text(str(revision))
+
+    def clear(self) -> None:
+        """It is finished, or cleaned."""
+        self._path.unlink(missing_ok=True)

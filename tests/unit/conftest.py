@@ -1,0 +1,114 @@
+"""The charm under ops.testing, with a fake LXD and a fake `snap` on a machine of its own."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ops import testing
+
+import peers
+import services.lxd
+import snaps
+import world
+from charm import MicrocloudCharm
+from unit.fake_lxd import FakeLxd, serve
+
+REPO = Path(__file__).parent.parent.parent
+SNAP = """#!/bin/sh
+# A `snap` that says yes, and writes down what it was asked.
+echo "$@" >> "{machine}/snap.log"
+case "$1" in install) mkdir -p "{machine}/snap/$2"; ln -sfn 1 "{machine}/snap/$2/current"
+  mkdir -p "{machine}/snap/$2/1";; esac
+"""
+
+
+class Machine:
+    """What one unit's machine holds, and how to run the charm on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lxd = FakeLxd()
+        self.context = testing.Context(
+            MicrocloudCharm,
+            meta=_yaml("charmcraft.yaml"),
+            config=_yaml("config.yaml"),
+            actions=_yaml("actions.yaml"),
+            app_name="microcloud",
+            unit_id=0,
+        )
+        self.model = testing.Model(uuid="4b2e5f6a-0000-4000-8000-000000000001")
+
+    def install(self) -> None:
+        """As if the snap had been installed before."""
+        (self.folder / "snap/lxd/1").mkdir(parents=True)
+        (self.folder / "snap/lxd/current").symlink_to("1")
+
+    @property
+    def snap_calls(self) -> list[str]:
+        log = self.folder / "snap.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "state/microcloud-0/key"
+
+    def state(self, *, relation: testing.PeerRelation | None = None, **more: Any):
+        """A state of Juju's in which this unit is deployed."""
+        relation = relation or testing.PeerRelation("cluster")
+        more.setdefault("planned_units", 1 + len(relation.peers_data))
+        return testing.State(model=self.model, relations={relation}, **more)
+
+    def run(self, event: Any, state: testing.State) -> testing.State:
+        return self.context.run(event, state)
+
+
+def _yaml(name: str) -> dict[str, Any]:
+    return yaml.safe_load((REPO / name).read_text())
+
+
+def bag(relation: testing.PeerRelation) -> peers.UnitBag:
+    """What the unit has published."""
+    return peers.UnitBag.load(relation.local_unit_data)
+
+
+def formation(relation: testing.PeerRelation) -> peers.Formation:
+    return peers.Formation.load(relation.local_app_data.get("formation", ""))
+
+
+def published(number: int, **documents: Any) -> dict[str, str]:
+    """The bag of another unit, whose host is micro<number+1>."""
+    identity = peers.Identity(
+        f"micro{number + 1}", f"10.0.0.{number + 1}", documents.pop("key", "")
+    )
+    found = {"identity": peers.dump(identity)}
+    if "report" in documents:
+        found["report"] = peers.dump(documents["report"])
+    if "grants" in documents:
+        found["grants"] = peers.dump_grants(documents["grants"])
+    return found
+
+
+def app(**formation: Any) -> dict[str, str]:
+    return {"formation": json.dumps(formation)}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    monkeypatch.setattr(services.lxd, "COMMON", tmp_path / "lxd")
+    monkeypatch.setattr(snaps, "MOUNTS", tmp_path / "snap")
+    monkeypatch.setattr(snaps, "SNAP", str(tmp_path / "snap-command"))
+    monkeypatch.setattr(world, "STATE", tmp_path / "state")
+    monkeypatch.setattr(socket, "gethostname", lambda: "micro1")
+    command = tmp_path / "snap-command"
+    command.write_text(SNAP.format(machine=tmp_path))
+    command.chmod(0o755)
+    found = Machine(tmp_path)
+    stop = serve(found.lxd, tmp_path / "lxd/unix.socket")
+    yield found
+    stop()

@@ -1,0 +1,239 @@
+"""A daemon that answers on a unix socket as LXD does, as far as the charm asks it.
+
+It keeps a few dictionaries, so that a test can say what is there before an event and see what
+is there after it. What real LXD does with the same requests is tested on the lab.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+Query = dict[str, list[str]]
+
+
+class Refused(Exception):
+    """An error answer."""
+
+    def __init__(self, code: int, error: str) -> None:
+        self.code = code
+        super().__init__(error)
+
+
+@dataclass
+class FakeLxd:
+    """The state of one LXD and the cluster that it is in."""
+
+    name: str = "micro1"
+    clustered: bool = False
+    extensions: list[str] = field(default_factory=lambda: ["storage_pool_source_wipe"])
+    config: dict[str, str] = field(default_factory=dict)
+    members: list[str] = field(default_factory=list)
+    offline: set[str] = field(default_factory=set)
+    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    profile: dict[str, Any] = field(default_factory=lambda: {"config": {}, "devices": {}})
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    instances: list[dict[str, Any]] = field(default_factory=list)
+    operations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disks: list[dict[str, Any]] = field(default_factory=list)
+    refuse: dict[str, str] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    joined_with: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, method: str, url: str, body: dict[str, Any]) -> Any:
+        """The metadata of the answer; ("async", id) for an operation that is over already."""
+        parsed = urlparse(url)
+        path = parsed.path.rstrip("/")
+        query = parse_qs(parsed.query)
+        self.requests.append(f"{method} {path}")
+        for start, error in self.refuse.items():
+            if f"{method} {path}".startswith(start):
+                raise Refused(500, error)
+        parts = path.removeprefix("/1.0").strip("/").split("/")
+        handler: Callable[..., Any] | None = getattr(
+            self, f"_{method.lower()}_{parts[0].replace('-', '_') or 'server'}", None
+        )
+        if handler is None:
+            raise Refused(404, f"not found: {method} {path}")
+        return handler(parts[1:], query, body)
+
+    def _get_server(self, *_: Any) -> Any:
+        return {
+            "api_extensions": self.extensions,
+            "config": self.config,
+            "environment": {
+                "server_clustered": self.clustered,
+                "server_name": self.name,
+                "server_version": "5.21.4",
+            },
+        }
+
+    def _patch_server(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> None:
+        self.config.update(body["config"])
+        self.config = {key: value for key, value in self.config.items() if value}
+
+    def _get_internal(self, *_: Any) -> Any:
+        return {}
+
+    def _get_cluster(self, parts: list[str], *_: Any) -> Any:
+        if not parts:
+            keys = [
+                {"entity": "storage-pool", "name": name, "key": "source", "value": ""}
+                for name in self.pools
+            ]
+            return {"enabled": self.clustered, "member_config": keys}
+        return [
+            {
+                "server_name": name,
+                "url": f"https://{name}:8443",
+                "status": "Offline" if name in self.offline else "Online",
+                "roles": ["database"],
+                "message": "Fully operational",
+            }
+            for name in self.members
+        ]
+
+    def _put_cluster(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        self.clustered = True
+        if "cluster_address" in body:
+            self.joined_with = body
+        self.members.append(body["server_name"])
+        return ("async", "put-cluster")
+
+    def _post_cluster(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        number = f"op{len(self.requests)}"
+        token = {
+            "serverName": body["server_name"],
+            "secret": f"secret-{number}",
+            "fingerprint": "f" * 64,
+            "addresses": ["10.0.0.1:8443"],
+            "expiresAt": "2030-01-01T00:00:00Z",
+        }
+        self.operations[number] = {"id": number, "metadata": token}
+        return {"id": number, "metadata": token}
+
+    def _delete_cluster(self, parts: list[str], *_: Any) -> Any:
+        self.members.remove(parts[1])
+        self.clustered = self.clustered and parts[1] != self.name
+        return ("async", "delete-member")
+
+    def _get_operations(self, parts: list[str], *_: Any) -> Any:
+        if parts:
+            done = {"id": parts[0], "class": "task", "status": "Success", "status_code": 200}
+            return done | {"err": "", "metadata": {}, "created_at": "", "updated_at": ""}
+        return {"running": list(self.operations.values())} if self.operations else {}
+
+    def _delete_operations(self, parts: list[str], *_: Any) -> None:
+        del self.operations[parts[0]]
+
+    def _get_storage_pools(self, parts: list[str], query: Query, _body: Any) -> Any:
+        if len(parts) == 4:
+            try:
+                return self.volumes[parts[3]]
+            except KeyError as missing:
+                raise Refused(404, "Storage volume not found") from missing
+        if parts:
+            return list(self.volumes.values())
+        if "recursion" not in query:
+            return [f"/1.0/storage-pools/{name}" for name in self.pools]
+        return list(self.pools.values())
+
+    def _post_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> None:
+        if parts:
+            self.volumes[body["name"]] = {**body, "location": query["target"][0]}
+            return
+        self._define(self.pools, query, body)
+
+    def _delete_storage_pools(self, parts: list[str], *_: Any) -> None:
+        del self.volumes[parts[3]]
+
+    def _patch_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> None:
+        self.volumes[parts[3]]["config"].update(body["config"])
+
+    def _get_networks(self, *_: Any) -> Any:
+        return list(self.networks.values())
+
+    def _post_networks(self, _parts: list[str], query: Query, body: dict[str, Any]) -> None:
+        self._define(self.networks, query, body)
+
+    @staticmethod
+    def _define(kind: dict[str, dict[str, Any]], query: Query, body: dict[str, Any]) -> None:
+        entity = kind.setdefault(body["name"], {**body, "locations": [], "managed": True})
+        if "target" in query:
+            entity["status"] = "Pending"
+            entity["locations"].append(query["target"][0])
+        else:
+            entity.update({**body, "status": "Created"})
+
+    def _get_profiles(self, *_: Any) -> Any:
+        return self.profile
+
+    def _patch_profiles(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> None:
+        self.profile["config"].update(body["config"])
+        self.profile["devices"].update(body["devices"])
+
+    def _get_instances(self, *_: Any) -> Any:
+        return self.instances
+
+    def _get_resources(self, *_: Any) -> Any:
+        return {"storage": {"disks": self.disks}}
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+def serve(lxd: FakeLxd, path: Path) -> Callable[[], None]:
+    """Answer on the socket `path` until the function that is given back is called."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _do(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length) or "{}")
+            code, reply = 200, {"type": "sync", "status": "Success", "status_code": 200}
+            try:
+                found = lxd.answer(self.command, self.path, body)
+                if isinstance(found, tuple):
+                    code = 202
+                    reply |= {"type": "async", "operation": f"/1.0/operations/{found[1]}"}
+                reply["metadata"] = found
+            except Refused as fault:
+                code = fault.code
+                reply = {"type": "error", "error": str(fault), "error_code": code}
+            data = json.dumps(reply).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _do
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    server = _Server(str(path), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+        path.unlink()
+
+    return stop

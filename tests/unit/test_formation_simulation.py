@@ -1,0 +1,66 @@
+"""Whatever goes wrong and in whatever order: one cluster, one joiner at a time, all get in."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import formation
+from simulation import APP, Faults, Simulation
+
+ALL = ("microceph", "microovn", "lxd")
+
+
+def check(simulation: Simulation) -> None:
+    for cluster in simulation.clusters.values():
+        assert cluster.bootstraps == 1
+        assert cluster.most_tokens <= 2 * formation.WINDOW  # an old and a new issuer
+    assert simulation.is_formed()
+    assert not simulation.tokens()
+    for unit in simulation.units.values():
+        assert "sealed" not in unit.bag.get("grants", "")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+@pytest.mark.parametrize("services", [("lxd",), ALL])
+def test_forms_undisturbed_in_a_single_pass(count, services):
+    simulation = Simulation(count, services)
+    assert simulation.run(100_000, update_status=False)
+    check(simulation)
+    assert simulation.most_joins <= 1
+    assert simulation.tokens_issued == (count - 1) * len(services)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    count=st.integers(1, 6),
+    services=st.sampled_from([("lxd",), ALL]),
+    seed=st.integers(0, 2**32),
+    crash=st.sampled_from([0.0, 0.02, 0.1]),
+    join_fails=st.sampled_from([0.0, 0.3]),
+    leader_changes=st.sampled_from([0.0, 0.02, 0.1]),
+)
+def test_converges_whatever_goes_wrong(count, services, seed, crash, join_fails, leader_changes):
+    simulation = Simulation(count, services, seed, Faults(crash, join_fails, leader_changes))
+    simulation.run(3000)
+    simulation.faults = Faults()
+    assert simulation.run(100_000), "it does not come to rest"
+    check(simulation)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), crash=st.sampled_from([0.0, 0.05]))
+def test_joins_are_serial_while_no_leader_changes(seed, crash):
+    simulation = Simulation(5, ("lxd",), seed, Faults(crash=crash))
+    simulation.run(100_000)
+    assert simulation.most_joins <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), leader=st.integers(0, 3))
+def test_grows_by_a_unit_under_any_leader(seed, leader):
+    simulation = Simulation(3, ("lxd",), seed)
+    assert simulation.run(100_000)
+    simulation.add_unit()
+    simulation.elect(f"{APP}/{leader}")
+    assert simulation.run(100_000)
+    check(simulation)
