@@ -15,69 +15,60 @@ of states and any order of events:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from peers import Failure, Formation, Grant, Report, by_number
+from record import Record, replace
 from view import Presence, View
 
 WINDOW = 2  # grants at a time: the unit that joins and the one after it
 PATIENCE = 3  # failed joins of one unit before only a periodic or a person's hook tries again
 
 
-@dataclass(frozen=True)
-class InstallSnaps:
+class InstallSnaps(Record):
     """Install the snaps of all services on this machine."""
 
 
-@dataclass(frozen=True)
-class MakeKey:
+class MakeKey(Record):
     """Make this unit's key pair."""
 
 
-@dataclass(frozen=True)
-class Introduce:
+class Introduce(Record):
     """Publish who this unit is."""
 
 
-@dataclass(frozen=True)
-class Intend:
+class Intend(Record):
     """Write the leader's intentions down."""
 
     formation: Formation
 
 
-@dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(Record):
     """Make the service a cluster of one on this machine."""
 
     service: str
 
 
-@dataclass(frozen=True)
-class Join:
+class Join(Record):
     """Join this machine to the service's cluster with the grant's token."""
 
     service: str
     grant: Grant
 
 
-@dataclass(frozen=True)
-class Reset:
+class Reset(Record):
     """Clean what an interrupted join left of the service on this machine."""
 
     service: str
 
 
-@dataclass(frozen=True)
-class Tell:
+class Tell(Record):
     """Publish how far this unit is."""
 
     report: Report
 
 
-@dataclass(frozen=True)
-class Issue:
+class Issue(Record):
     """Issue tokens for the unit and seal them to it; `grant` has none yet."""
 
     unit: str
@@ -85,68 +76,63 @@ class Issue:
     services: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Regrant:
+class Regrant(Record):
     """Publish a grant again with another turn, or as the mere record of a failed one."""
 
     unit: str
     grant: Grant
 
 
-@dataclass(frozen=True)
-class Withdraw:
+class Withdraw(Record):
     """Take the unit's grant out of the databag."""
 
     unit: str
 
 
-@dataclass(frozen=True)
-class Void:
+class Void(Record):
     """Make the daemon's token for this member name void: no grant stands for it."""
 
     service: str
     name: str
 
 
-@dataclass(frozen=True)
-class Forget:
+class Forget(Record):
     """Remove the member of a unit that is gone from the service's cluster."""
 
     service: str
     name: str
 
 
-@dataclass(frozen=True)
-class Ensure:
+class Ensure(Record):
     """Do one task inside LXD (see the package cloud)."""
 
     task: str
 
 
-@dataclass(frozen=True)
-class Rest:
+class Rest(Record):
     """Nothing to do now: `status` is a Juju status, `message` says what is waited for."""
 
     status: str
     message: str = ""
 
 
-Step = Union[
-    InstallSnaps,
-    MakeKey,
-    Introduce,
-    Intend,
-    Bootstrap,
-    Join,
-    Reset,
-    Tell,
-    Issue,
-    Regrant,
-    Withdraw,
-    Void,
-    Forget,
-    Ensure,
-]
+if TYPE_CHECKING:  # building it would cost every hook more than planning does
+    Step = Union[
+        InstallSnaps,
+        MakeKey,
+        Introduce,
+        Intend,
+        Bootstrap,
+        Join,
+        Reset,
+        Tell,
+        Issue,
+        Regrant,
+        Withdraw,
+        Void,
+        Forget,
+        Ensure,
+    ]
 
 
 def plan(view: View) -> Step | Rest:

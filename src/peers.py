@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from record import EMPTY, Record, plain
 
-@dataclass(frozen=True)
-class Formation:
+
+class Formation(Record):
     """The leader's intentions: who starts the cloud, who hands out tokens, who joins when.
 
     `names` keeps the member name of every unit, also of one that is gone until the clusters
@@ -30,7 +30,7 @@ class Formation:
     initiator: str = ""
     issuer: str = ""
     order: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = EMPTY
 
     @classmethod
     def load(cls, text: str) -> Formation:
@@ -44,8 +44,7 @@ class Formation:
         )
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Record):
     """Who a unit is: its member name (the host name), cluster address and public key."""
 
     name: str
@@ -53,8 +52,7 @@ class Identity:
     public_key: str
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Record):
     """A join that did not come about: which grant, which service, and the last error line."""
 
     revision: int
@@ -62,8 +60,7 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Record):
     """How far a unit is.
 
     `joined`: the services it is a member of; `parts`: the cluster-wide pools and networks of
@@ -88,8 +85,7 @@ class Report:
         )
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(Record):
     """Leave for one unit to join: sealed tokens by service, and when its turn is.
 
     `revision` tells a fresh grant from one that failed, `attempt` counts from 1. The joiner
@@ -102,17 +98,16 @@ class Grant:
     attempt: int
     issued: int
     after: str = ""
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = EMPTY
     member_config: tuple[Mapping[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class UnitBag:
+class UnitBag(Record):
     """All that one unit has published."""
 
     identity: Identity | None = None
     report: Report = Report()
-    grants: Mapping[str, Grant] = field(default_factory=dict)
+    grants: Mapping[str, Grant] = EMPTY
 
     @classmethod
     def load(cls, bag: Mapping[str, str]) -> UnitBag:
@@ -133,14 +128,14 @@ def _grant(data: dict[str, Any]) -> Grant:
 
 def dump(document: Formation | Identity | Report) -> str:
     """The document as it goes into a bag: equal documents give equal texts."""
-    return json.dumps(asdict(document), sort_keys=True)
+    return json.dumps(plain(document), sort_keys=True)
 
 
 def dump_grants(grants: Mapping[str, Grant]) -> str:
     """All grants of an issuer as they go into its bag; "" (no key) if there are none."""
     if not grants:
         return ""
-    return json.dumps({unit: asdict(grant) for unit, grant in grants.items()}, sort_keys=True)
+    return json.dumps({unit: plain(grant) for unit, grant in grants.items()}, sort_keys=True)
 
 
 class Bags(Mapping[str, UnitBag]):

@@ -11,18 +11,17 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from errors import CharmError
+from record import Record
 
 
 class CannotOpen(CharmError):
     """A sealed token is not for this unit, not for this purpose, or damaged."""
 
 
-@dataclass(frozen=True)
-class Purpose:
+class Purpose(Record):
     """What a token is for; both sides must name it alike."""
 
     model: str

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from errors import Findings
-from machine import filters, perhost
+from record import Record
+
+if TYPE_CHECKING:
+    from machine.filters import Filter
+    from machine.perhost import PerHost
 
 DRIVERS = ("zfs", "btrfs", "lvm", "dir")
 MANAGED_NETWORKS = {"bridge": "lxdbr0", "fan": "lxdfan0"}
@@ -32,20 +36,18 @@ class Backing(str, Enum):
     FILTER = "filter"
 
 
-@dataclass(frozen=True)
-class LocalStorage:
+class LocalStorage(Record):
     """The pool `local`: its backing on each member, its driver, and whether to wipe disks."""
 
     backing: Backing = Backing.AUTO
     driver: str = "zfs"
     wipe: bool = False
     size: str = ""
-    disks: perhost.PerHost | None = None
-    filter: filters.Filter | None = None
+    disks: PerHost | None = None
+    filter: Filter | None = None
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Record):
     """The whole configuration, valid."""
 
     channels: Mapping[str, str]
@@ -111,6 +113,8 @@ def _local_storage(config: Mapping[str, object], wrong: list[str]) -> LocalStora
     if driver == "dir":
         wrong.append(f"local-storage={value!r} cannot be: the driver dir takes no disk")
     try:
+        from machine import filters, perhost  # only where they are needed: they cost milliseconds
+
         if value.startswith(("/", "{")) or "\n" in value or re.match(r"[\w.-]+:\s", value):
             disks = perhost.parse(value)
             return LocalStorage(Backing.DISK, driver, wipe, disks=disks)

@@ -7,10 +7,10 @@ their own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from peers import Formation, UnitBag
+from record import Record
 from settings import Settings
 
 
@@ -23,8 +23,7 @@ class Presence(str, Enum):
     MEMBER = "member"
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Record):
     """A member of a cluster, as the daemon lists it."""
 
     name: str
@@ -34,8 +33,7 @@ class Member:
     message: str = ""
 
 
-@dataclass(frozen=True)
-class ServiceView:
+class ServiceView(Record):
     """One service on this machine.
 
     `joining`: the revision of the grant of a join that was begun here and neither finished nor
@@ -58,8 +56,7 @@ class ServiceView:
         return frozenset(member.name for member in self.members)
 
 
-@dataclass(frozen=True)
-class View:
+class View(Record):
     """Everything one look brings back.
 
     `formation` is what a hook that ended has committed and may be acted upon; `draft` holds

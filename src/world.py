@@ -6,8 +6,6 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import singledispatchmethod
 from pathlib import Path
 
 import ops
@@ -19,6 +17,7 @@ import preflight
 import sealing
 import snaps
 from errors import CharmError, DaemonError, Findings, JoinFailed
+from record import Record, replace
 from services import Service
 from services.lxd import Lxd
 from settings import Settings
@@ -35,8 +34,7 @@ STEP_LIMIT = 200
 LEASE = 50.0
 
 
-@dataclass(frozen=True)
-class Ticket:
+class Ticket(Record):
     """All that a daemon needs to join; see `services.Ticket`."""
 
     name: str
@@ -213,37 +211,30 @@ class World:
 
     # Acting
 
-    @singledispatchmethod
     def _act(self, step: formation.Step) -> None:
-        raise NotImplementedError(step)
+        getattr(self, f"_act_{type(step).__name__.lower()}")(step)
 
-    @_act.register
-    def _(self, step: formation.InstallSnaps) -> None:
+    def _act_installsnaps(self, step: formation.InstallSnaps) -> None:
         assert self._settings is not None
         self._status(f"installing {', '.join(self._settings.channels)}")
         snaps.install(self._settings.channels)
         self.lxd.wait_ready()
 
-    @_act.register
-    def _(self, step: formation.MakeKey) -> None:
+    def _act_makekey(self, step: formation.MakeKey) -> None:
         self._key.make()
 
-    @_act.register
-    def _(self, step: formation.Introduce) -> None:
+    def _act_introduce(self, step: formation.Introduce) -> None:
         self._write("identity", peers.dump(self._identity()))
 
-    @_act.register
-    def _(self, step: formation.Intend) -> None:
+    def _act_intend(self, step: formation.Intend) -> None:
         assert self._relation is not None
         self._relation.data[self._charm.app]["formation"] = peers.dump(step.formation)
 
-    @_act.register
-    def _(self, step: formation.Bootstrap) -> None:
+    def _act_bootstrap(self, step: formation.Bootstrap) -> None:
         self._status(f"starting the {step.service} cluster on {self._name}")
         self.services[step.service].bootstrap(self._name, self._address())
 
-    @_act.register
-    def _(self, step: formation.Join) -> None:
+    def _act_join(self, step: formation.Join) -> None:
         assert self._settings is not None
         self._status(f"joining {step.service}")
         purpose = self._purpose(self._charm.unit.name, step.service, step.grant.revision)
@@ -260,19 +251,16 @@ class World:
         )
         self.services[step.service].join(ticket, self._settings.join_timeout)
 
-    @_act.register
-    def _(self, step: formation.Reset) -> None:
+    def _act_reset(self, step: formation.Reset) -> None:
         revision = self.view.services[step.service].joining
         self.services[step.service].reset()
         told = formation.failed(self.view, step.service, revision, "the join was interrupted")
         self._act(told)
 
-    @_act.register
-    def _(self, step: formation.Tell) -> None:
+    def _act_tell(self, step: formation.Tell) -> None:
         self._write("report", peers.dump(step.report))
 
-    @_act.register
-    def _(self, step: formation.Issue) -> None:
+    def _act_issue(self, step: formation.Issue) -> None:
         identity = self.view.units[step.unit].identity
         assert identity is not None
         tokens: dict[str, str] = {}
@@ -284,26 +272,21 @@ class World:
         grant = replace(step.grant, tokens=tokens, member_config=wanted)
         self._grant({**self.view.mine.grants, step.unit: grant})
 
-    @_act.register
-    def _(self, step: formation.Regrant) -> None:
+    def _act_regrant(self, step: formation.Regrant) -> None:
         self._grant({**self.view.mine.grants, step.unit: step.grant})
 
-    @_act.register
-    def _(self, step: formation.Withdraw) -> None:
+    def _act_withdraw(self, step: formation.Withdraw) -> None:
         grants = dict(self.view.mine.grants)
         del grants[step.unit]
         self._grant(grants)
 
-    @_act.register
-    def _(self, step: formation.Void) -> None:
+    def _act_void(self, step: formation.Void) -> None:
         self.services[step.service].withdraw_token(step.name)
 
-    @_act.register
-    def _(self, step: formation.Forget) -> None:
+    def _act_forget(self, step: formation.Forget) -> None:
         self.services[step.service].remove(step.name, force=True)
 
-    @_act.register
-    def _(self, step: formation.Ensure) -> None:
+    def _act_ensure(self, step: formation.Ensure) -> None:
         self._status(f"setting up {step.task}")
         self._tasks[step.task].do(self.lxd)
 

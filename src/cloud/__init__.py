@@ -8,9 +8,9 @@ own part (its disk in a pool) is its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from record import Record
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ MARK = "user.microcloud"
 CREATED = "Created"
 
 
-@dataclass(frozen=True)
-class Entity:
+class Entity(Record):
     """A storage pool or a network of LXD."""
 
     name: str
@@ -32,8 +31,7 @@ class Entity:
     config: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Record):
     """LXD as this member sees it."""
 
     extensions: frozenset[str]
@@ -44,8 +42,7 @@ class Facts:
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Cloud:
+class Cloud(Record):
     """The facts with what is wanted: `name` is this member, `local` its part of that pool.
 
     `local` is None while nobody has asked for it or the machine cannot give it.
@@ -62,8 +59,7 @@ class Cloud:
         return entity is not None and set(self.facts.members) <= set(entity.locations)
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Record):
     """Something due: what it is called in the plan and in the log, and how it is done."""
 
     name: str

@@ -166,7 +166,7 @@ class HostProbe:
             return (bluestore,)
         command = ["wipefs", "--no-act", "--json", "--", str(device)]
         try:
-            done = subprocess.run(  # noqa: S603 - no shell, and a device node is the argument
+            done = subprocess.run(
                 command, capture_output=True, text=True, timeout=self._timeout, check=True
             )
             found = json.loads(done.stdout or "{}").get("signatures") or ()

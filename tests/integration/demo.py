@@ -1,0 +1,131 @@
+"""`make lab`: a cloud of three machines, formed before your eyes, and what to look at then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jubilant
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from integration import cloud
+from integration.cloud import APP
+from lab.pack import pack
+
+REPO = Path(__file__).parent.parent.parent
+BIN = REPO / "tests/lab/bin"
+MODEL = "demo"
+CONFIG: dict[str, bool | int | float | str] = {"local-driver": "btrfs"}
+TIMEOUT = 300.0
+LOOK = (
+    "cluster list",
+    "storage list",
+    "network list",
+    "profile show default",
+)
+GO_ON = """\
+How to go on (`. tests/lab/env` puts `lab` and `juju` of this lab on your PATH):
+
+  juju status                              what Juju sees
+  juju run microcloud/0 status             what the charm sees
+  juju add-unit microcloud                 a fourth machine
+  juju ssh microcloud/0                    a shell on a machine; `lxc` works there
+  juju debug-log --replay                  what happened
+  lab --help                               power, links, faults
+  make lab-down                            take it all away
+"""
+
+
+def main() -> int:
+    """Bring the lab up, deploy if nothing is there yet, and show the cloud."""
+    console = Console()
+    os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
+    os.environ.setdefault("LAB", "lab")
+    started = time.monotonic()
+    subprocess.run([BIN / "lab", "up"], check=True, timeout=120)
+    juju = jubilant.Juju(model=MODEL)
+    fresh = _deploy(juju, console)
+    try:
+        _watch(juju, console, started)
+    except (TimeoutError, jubilant.WaitError) as fault:
+        console.print(f"[red]The cloud did not come up:[/red] {fault}")
+        console.print("See `juju debug-log --replay` (after `. tests/lab/env`).")
+        return 1
+    took = time.monotonic() - started
+    console.print(f"\n{'Formed' if fresh else 'Found'} in {took:.1f} s.\n")
+    for command in LOOK:
+        console.print(f"[bold]$ lxc {command}[/bold]")
+        sys.stdout.write(cloud.lxc(juju, f"{APP}/0", command) + "\n")
+        sys.stdout.flush()
+    console.print(GO_ON, markup=False, highlight=False)
+    return 0
+
+
+def _deploy(juju: jubilant.Juju, console: Console) -> bool:
+    """Deploy three units unless the model has them; whether it was needed."""
+    try:
+        if APP in juju.status().apps:
+            console.print("A cloud is here already (make lab-down takes it away); this is it.")
+            return False
+    except jubilant.CLIError:
+        juju.add_model(MODEL)
+    charm = pack(REPO, REPO / "build/microcloud.charm")
+    console.print("$ juju deploy ./build/microcloud.charm -n 3 " + _flags(), highlight=False)
+    juju.deploy(charm, APP, num_units=3, config=CONFIG)
+    return True
+
+
+def _flags() -> str:
+    return " ".join(f"--config {key}={value}" for key, value in CONFIG.items())
+
+
+def _watch(juju: jubilant.Juju, console: Console, started: float) -> None:
+    """Show what each unit is doing until all are active."""
+    deadline = time.monotonic() + TIMEOUT
+    seen: dict[str, str] = {}
+    with Live(console=console, refresh_per_second=8, transient=False) as live:
+        while time.monotonic() < deadline:
+            status = juju.status()
+            elapsed = time.monotonic() - started
+            if console.is_terminal:
+                live.update(_table(status, elapsed))
+            else:
+                _print_changes(status, seen, elapsed, console)
+            if jubilant.any_error(status, APP):
+                raise jubilant.WaitError(f"a hook failed:\n{status}")
+            done = len(status.apps[APP].units) >= 3 and jubilant.all_active(status, APP)
+            if done and jubilant.all_agents_idle(status, APP):
+                return
+            time.sleep(0.2)
+    raise TimeoutError(f"not active after {TIMEOUT:.0f} s")
+
+
+def _table(status: jubilant.Status, elapsed: float) -> Table:
+    table = Table(title=f"{elapsed:5.1f} s", title_justify="left")
+    for column in ("Unit", "Machine", "Status", "What it is doing"):
+        table.add_column(column)
+    for name, unit in sorted(status.apps[APP].units.items()):
+        state = unit.workload_status
+        leader = "*" if unit.leader else ""
+        table.add_row(name + leader, unit.public_address, state.current, state.message)
+    return table
+
+
+def _print_changes(
+    status: jubilant.Status, seen: dict[str, str], elapsed: float, console: Console
+) -> None:
+    for name, unit in sorted(status.apps[APP].units.items()):
+        state = unit.workload_status
+        text = f"{state.current}: {state.message}" if state.message else state.current
+        if seen.get(name) != text:
+            seen[name] = text
+            console.print(f"{elapsed:6.1f} s  {name}  {text}", highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
