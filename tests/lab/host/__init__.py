@@ -1,0 +1,1 @@
+"""Networks, machines, disks and the supervisor that is PID 1 of every machine."""
