@@ -1,0 +1,1 @@
+../../exerciser/src/charm.py

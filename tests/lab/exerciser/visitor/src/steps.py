@@ -1,0 +1,1 @@
+../../exerciser/src/steps.py

@@ -1,0 +1,1 @@
+"""The `juju` command: it parses, asks the controller, and prints."""
