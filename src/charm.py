@@ -53,6 +53,7 @@ class MicrocloudCharm(ops.CharmBase):
         framework.observe(self.on.stop, self._on_stop)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
         framework.observe(self.on.status_action, self._on_status_action)
+        framework.observe(self.on.list_interfaces_action, self._on_list_interfaces_action)
 
     def _on_event(self, event: ops.EventBase) -> None:
         departing = getattr(event, "departing_unit", None)
@@ -94,6 +95,16 @@ class MicrocloudCharm(ops.CharmBase):
         from operations import status
 
         event.set_results({"cloud": json.dumps(status.describe(World(self, event="action")))})
+
+    def _on_list_interfaces_action(self, event: ops.ActionEvent) -> None:
+        from operations import interfaces
+
+        try:
+            found = interfaces.describe(World(self, event="action"))
+        except CharmError as fault:
+            event.fail(str(fault))
+            return
+        event.set_results({"interfaces": json.dumps(found)})
 
 
 if __name__ == "__main__":

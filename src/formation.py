@@ -84,7 +84,7 @@ class Regrant(Record):
 
 
 class Withdraw(Record):
-    """Take the unit's grant out of the databag."""
+    """Take the unit's grant out of the databag, and its tokens out of the daemons."""
 
     unit: str
 
@@ -97,7 +97,7 @@ class Void(Record):
 
 
 class Forget(Record):
-    """Remove the member of a unit that is gone from the service's cluster."""
+    """Remove the member of a unit that is gone, or has failed to join, from the cluster."""
 
     service: str
     name: str
@@ -186,28 +186,7 @@ def _lead(view: View) -> Step | None:
 
 
 def _intentions(view: View) -> Formation:
-    draft = view.draft
-    present = sorted(view.units, key=by_number)
-    order = [unit for unit in draft.order if not view.is_gone(unit)]
-    order += [unit for unit in present if unit not in order]
-    names = {unit: name for unit, name in draft.names.items() if _is_remembered(view, unit, name)}
-    for unit in present:
-        identity = view.units[unit].identity
-        if identity:
-            names[unit] = identity.name
-    return Formation(
-        initiator=_initiator(view),
-        issuer=_issuer(view),
-        order=tuple(order),
-        names=names,
-    )
-
-
-def _is_remembered(view: View, unit: str, name: str) -> bool:
-    """A unit that is gone stays in mind until no cluster has its member any more."""
-    if not view.is_gone(unit) or not view.is_whole:
-        return True
-    return any(name in service.names for service in view.services.values())
+    return Formation(initiator=_initiator(view), issuer=_issuer(view))
 
 
 def _initiator(view: View) -> str:
@@ -293,7 +272,7 @@ def _report(view: View) -> Step | None:
     if failure and failure.service in view.joined:
         failure = None
     used = tuple(fault for service in view.services.values() for fault in service.used)
-    report = Report(view.joined, view.parts, view.problems + used, failure)
+    report = Report(view.joined, view.parts, view.problems + used, failure, view.uplink)
     return Tell(report) if report != view.mine.report else None
 
 
@@ -322,9 +301,10 @@ def _issue(view: View) -> Step | None:
 
 
 def _void(view: View) -> Step | None:
-    """A token whose grant was withdrawn, or was lost with the hook that issued it."""
-    granted = {view.draft.names.get(unit) for unit, g in view.mine.grants.items() if g.tokens}
-    ours = set(view.draft.names.values()) - granted
+    """A token that no grant stands for: the hook that issued it died before it could say so."""
+    granted = {grant.name for grant in view.mine.grants.values() if grant.tokens}
+    bags = (view.units[unit] for unit in view.units)
+    ours = {bag.identity.name for bag in bags if bag.identity} - granted
     for name, service in view.services.items():
         for member in service.tokens:
             if member in ours:
@@ -339,22 +319,50 @@ def _grant(view: View, unit: str, after: str) -> Step | None:
             return None
         return Regrant(unit, replace(grant, after=after))
     failure = view.units[unit].report.failure
+    left = _left_behind(view, unit)
+    if left is not None:
+        return left if _joins_no_more(view, unit) else None
     past = (grant.revision if grant else 0, failure.revision if failure else 0)
-    fresh = Grant(max(past) + 1, _tries(view, unit) + 1, view.now, after)
     identity = view.units[unit].identity
+    if identity is None:
+        return None
+    fresh = Grant(identity.name, max(past) + 1, _tries(view, unit) + 1, view.now, after)
     missing = tuple(
-        name
-        for name, service in view.services.items()
-        if identity is not None and identity.name not in service.names
+        name for name, service in view.services.items() if identity.name not in service.names
     )
     # The unit is a member of all in fact and has only not said so yet.
     return Issue(unit, fresh, missing) if missing else None
 
 
+def _left_behind(view: View, unit: str) -> Forget | None:
+    """The member that a failed join of the unit has left in a cluster, for it to go.
+
+    Only one that is offline: the report of the failure may be older than a join that worked.
+    """
+    failure, identity = view.units[unit].report.failure, view.units[unit].identity
+    service = view.services.get(failure.service) if failure else None
+    if failure is None or identity is None or service is None:
+        return None
+    if failure.service in view.units[unit].report.joined:
+        return None
+    for member in service.members:
+        if member.name == identity.name and not member.online:
+            return Forget(failure.service, identity.name)
+    return None
+
+
+def _joins_no_more(view: View, unit: str) -> bool:
+    """Whether the failure that the unit reports was its last try, and no other is under way."""
+    grant, failure = view.mine.grants.get(unit), view.units[unit].report.failure
+    if grant is None:
+        return view.idle  # a former issuer's grant may still be in use
+    return failure is not None and failure.revision == grant.revision
+
+
 def _window(view: View) -> list[str]:
     """The units whose turn it is, in the order in which they join."""
-    queue = [unit for unit in view.draft.order if _may_join(view, unit)]
-    # Who may be joining right now stays first; the rest by failures, then by order.
+    queue = [unit for unit in sorted(view.units, key=by_number) if _may_join(view, unit)]
+    # Who may be joining right now stays first; the rest by failures, then by number.
     queue.sort(key=lambda unit: (not _has_turn(view, unit), _tries(view, unit)))
     return queue[:WINDOW]
 
@@ -432,16 +440,21 @@ def _equal_names(view: View) -> Step | Rest | None:
 
 
 def _forget(view: View) -> Step | None:
-    """Whoever is gone from Juju and offline is taken out of the clusters."""
+    """Members whose unit is gone from Juju leave the clusters once they are offline; LXD last.
+
+    LXD keeps which unit a member is, so that it is known as long as LXD has the member.
+    """
     if view.draft.issuer != view.me or not view.is_whole:
         return None
-    claimed = {bag.identity.name for bag in view.units.values() if bag.identity}
-    for unit, name in view.draft.names.items():
-        if not view.is_gone(unit) or name in claimed:
-            continue
-        for service, state in view.services.items():
-            if any(member.name == name and not member.online for member in state.members):
-                return Forget(service, name)
+    gone = {
+        member.name
+        for member in view.services["lxd"].members
+        if member.unit and not member.online and view.is_gone(member.unit)
+    }
+    for service, state in view.services.items():
+        for member in state.members:
+            if member.name in gone and not member.online:
+                return Forget(service, member.name)
     return None
 
 

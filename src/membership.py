@@ -28,20 +28,30 @@ def leave(world: World) -> None:
         DaemonError: LXD refuses.
     """
     view = world.view
-    service = view.services["lxd"]
-    if service.presence is not Presence.MEMBER:
+    if view.services["lxd"].presence is Presence.MEMBER and not _leave_lxd(world):
         return
+    # What LXD's networks and pools needed goes after it; none if an earlier try got this far.
+    for name, driver in world.services.items():
+        state = view.services[name]
+        if name != "lxd" and state.presence is Presence.MEMBER and len(state.members) > 1:
+            driver.remove(view.name, force=False)
+
+
+def _leave_lxd(world: World) -> bool:
+    """Leave LXD; False, and nothing done, if this is its last member."""
+    view = world.view
     held = _held(world.lxd, view.name)
     if held:
         raise CannotLeave(
             f"{view.name} cannot leave the cloud, as it holds {', '.join(held)}; move or delete "
             "them (lxc move NAME --target MEMBER), and Juju's next try of this hook goes on"
         )
-    if len(service.members) == 1:
+    if len(view.services["lxd"].members) == 1:
         logger.info("%s is the last member; there is no cluster to leave", view.name)
-        return
+        return False
     _release_volumes(world.lxd, view.name)
     world.lxd.remove(view.name, force=False)
+    return True
 
 
 def _held(lxd: Lxd, name: str) -> list[str]:

@@ -21,35 +21,34 @@ from record import EMPTY, Record, plain
 
 
 class Formation(Record):
-    """The leader's intentions: who starts the cloud, who hands out tokens, who joins when.
+    """The leader's intentions: who starts the cloud, and who hands out tokens.
 
-    `names` keeps the member name of every unit, also of one that is gone until the clusters
-    have let go of its member.
+    Each change of it is an event on every unit, so it holds no more. Units join in the order
+    of their numbers; which unit a member is, LXD keeps.
     """
 
     initiator: str = ""
     issuer: str = ""
-    order: tuple[str, ...] = ()
-    names: Mapping[str, str] = EMPTY
 
     @classmethod
     def load(cls, text: str) -> Formation:
         """Read the document; an empty text is the empty Formation."""
         data = json.loads(text or "{}")
-        return cls(
-            data.get("initiator", ""),
-            data.get("issuer", ""),
-            tuple(data.get("order", ())),
-            data.get("names", {}),
-        )
+        return cls(data.get("initiator", ""), data.get("issuer", ""))
 
 
 class Identity(Record):
-    """Who a unit is: its member name (the host name), cluster address and public key."""
+    """Who a unit is: its member name (the host name), cluster address and public key.
+
+    `underlay` is where its OVN tunnels end, "" if at the cluster address; `mtu` (bytes) is that
+    interface's, 0 if not known.
+    """
 
     name: str
     address: str
     public_key: str
+    underlay: str = ""
+    mtu: int = 0
 
 
 class Failure(Record):
@@ -64,13 +63,15 @@ class Report(Record):
     """How far a unit is.
 
     `joined`: the services it is a member of; `parts`: the cluster-wide pools and networks of
-    which it has set up its own part; `problems`: what a person has to put right on it first.
+    which it has set up its own part; `problems`: what a person has to put right on it first;
+    `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it.
     """
 
     joined: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     failure: Failure | None = None
+    uplink: str = ""
 
     @classmethod
     def load(cls, text: str) -> Report:
@@ -82,11 +83,12 @@ class Report(Record):
             tuple(data.get("parts", ())),
             tuple(data.get("problems", ())),
             Failure(**failure) if failure else None,
+            data.get("uplink", ""),
         )
 
 
 class Grant(Record):
-    """Leave for one unit to join: sealed tokens by service, and when its turn is.
+    """Leave for one unit, whose machine is `name`, to join: sealed tokens, and when its turn is.
 
     `revision` tells a fresh grant from one that failed, `attempt` counts from 1. The joiner
     waits for `after`, the unit before it, to report that it has joined ("" for no one).
@@ -94,6 +96,7 @@ class Grant(Record):
     LXD wants to be told of the joiner: `[{"entity", "name", "key"}]`.
     """
 
+    name: str
     revision: int
     attempt: int
     issued: int

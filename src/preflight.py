@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud import CREATED, Facts
-from errors import Findings
+from errors import Findings, JoinFailed
+from record import EMPTY
 from settings import Backing, LocalStorage, Settings, parse
 
 if TYPE_CHECKING:
@@ -118,12 +119,25 @@ def _disk_config(wanted: LocalStorage, path: str) -> Mapping[str, str]:
 
 
 def member_config(
-    wanted: Iterable[Mapping[str, str]], pools: Mapping[str, Mapping[str, str]]
+    wanted: Iterable[Mapping[str, str]],
+    pools: Mapping[str, Mapping[str, str]],
+    networks: Mapping[str, Mapping[str, str]] = EMPTY,
 ) -> tuple[Mapping[str, str], ...]:
-    """The answers to what LXD wants to be told of a joiner: those that there is a value for."""
+    """The answers to what LXD wants to be told of a joiner: those that there is a value for.
+
+    Raises:
+        JoinFailed: a network needs an interface of this machine, and none is configured.
+    """
+    known = {"storage-pool": pools, "network": networks}
     answers: list[Mapping[str, str]] = []
     for item in wanted:
-        values = pools.get(item["name"], {}) if item["entity"] == "storage-pool" else {}
-        if item["key"] in values:
-            answers.append({**item, "value": values[item["key"]]})
+        entity, name, key = item["entity"], item["name"], item["key"]
+        value = known.get(entity, EMPTY).get(name, EMPTY).get(key, "")
+        if value:
+            answers.append({**item, "value": value})
+        elif (entity, name, key) == ("network", "UPLINK", "parent"):
+            raise JoinFailed(
+                "the cloud has a network UPLINK, and ovn-uplink-interface names no interface "
+                "for this machine; set it"
+            )
     return tuple(answers)

@@ -17,9 +17,10 @@ from record import Record
 if TYPE_CHECKING:
     from machine.filters import Filter
     from machine.perhost import PerHost
+    from machine.uplink import UplinkSettings
 
 DRIVERS = ("zfs", "btrfs", "lvm", "dir")
-MANAGED_NETWORKS = {"bridge": "lxdbr0", "fan": "lxdfan0"}
+MANAGED_NETWORKS = {"bridge": "lxdbr0", "fan": "lxdfan0", "ovn": "default"}
 _SIZE = re.compile(r"[1-9][0-9]*(MiB|GiB|TiB|MB|GB|TB)")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}")
@@ -47,13 +48,25 @@ class LocalStorage(Record):
     filter: Filter | None = None
 
 
+class Uplink(Record):
+    """The way out of OVN's networks: each machine's interface, and what `UPLINK` is told."""
+
+    interfaces: PerHost
+    settings: UplinkSettings
+
+
 class Settings(Record):
-    """The whole configuration, valid."""
+    """The whole configuration, valid.
+
+    `underlay` is the subnet of OVN's tunnels, "" if Juju's binding chooses their addresses.
+    """
 
     channels: Mapping[str, str]
     local: LocalStorage
     instance_network: str
     join_timeout: int
+    uplink: Uplink | None = None
+    underlay: str = ""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -73,11 +86,14 @@ def parse(config: Mapping[str, object]) -> Settings:
         Findings: something is wrong with one or more of them; it has a sentence for each.
     """
     wrong: list[str] = []
+    uplink = _uplink(config, wrong)
     settings = Settings(
-        channels={"lxd": _channel(config, "lxd-channel", wrong)},
+        channels=_channels(config, wrong),
         local=_local_storage(config, wrong),
         instance_network=_instance_network(config, wrong),
         join_timeout=_join_timeout(config, wrong),
+        uplink=uplink,
+        underlay=_underlay(config, wrong),
     )
     if wrong:
         raise Findings(wrong)
@@ -86,6 +102,15 @@ def parse(config: Mapping[str, object]) -> Settings:
 
 def _text(config: Mapping[str, object], option: str) -> str:
     return str(config.get(option, "")).strip()
+
+
+def _channels(config: Mapping[str, object], wrong: list[str]) -> Mapping[str, str]:
+    """Each service's channel, in the order in which a member joins; LXD needs the others."""
+    channels: dict[str, str] = {}
+    if _text(config, "microovn-channel"):
+        channels["microovn"] = _channel(config, "microovn-channel", wrong)
+    channels["lxd"] = _channel(config, "lxd-channel", wrong)
+    return channels
 
 
 def _channel(config: Mapping[str, object], option: str, wrong: list[str]) -> str:
@@ -126,10 +151,17 @@ def _local_storage(config: Mapping[str, object], wrong: list[str]) -> LocalStora
 
 def _instance_network(config: Mapping[str, object], wrong: list[str]) -> str:
     network = _text(config, "instance-network") or "none"
+    if network == "auto":
+        return "ovn" if _has_uplink(config) else "bridge"
+    if network == "ovn" and not _has_uplink(config):
+        wrong.append(
+            "instance-network=ovn needs an uplink: set ovn-uplink-interface and "
+            "ovn-ipv4-gateway with ovn-ipv4-range, or ovn-ipv6-gateway"
+        )
     if not _INTERFACE.fullmatch(network):
         wrong.append(
             f"instance-network={network!r} is no interface name; "
-            "use bridge, fan, none or the name of a bridge on the hosts"
+            "use auto, ovn, bridge, fan, none or the name of a bridge on the hosts"
         )
     return network
 
@@ -140,3 +172,63 @@ def _join_timeout(config: Mapping[str, object], wrong: list[str]) -> int:
     if not 10 <= seconds <= 3600:
         wrong.append(f"join-timeout={value} is not between 10 and 3600 seconds")
     return seconds
+
+
+_UPLINK_OPTIONS = {
+    "gateway4": "ovn-ipv4-gateway",
+    "ranges4": "ovn-ipv4-range",
+    "gateway6": "ovn-ipv6-gateway",
+    "ranges6": "ovn-ipv6-range",
+    "dns": "ovn-dns-servers",
+    "ingress": "ovn-ingress-mode",
+}
+
+
+def _has_uplink(config: Mapping[str, object]) -> bool:
+    return bool(_text(config, "ovn-uplink-interface"))
+
+
+def _uplink(config: Mapping[str, object], wrong: list[str]) -> Uplink | None:
+    values = {key: _text(config, option) for key, option in _UPLINK_OPTIONS.items()}
+    given = [_UPLINK_OPTIONS[key] for key, value in values.items() if value]
+    if _has_uplink(config):
+        given.insert(0, "ovn-uplink-interface")
+    if not given:
+        return None
+    if not _text(config, "microovn-channel"):
+        wrong.append(f"{', '.join(given)} cannot be: microovn-channel is empty, there is no OVN")
+    elif not _has_uplink(config):
+        wrong.append(
+            f"{', '.join(given)} cannot be without ovn-uplink-interface; the action "
+            "list-interfaces tells which interfaces are fit"
+        )
+    from machine import perhost, uplink  # only where they are needed: they cost milliseconds
+
+    try:
+        interfaces = perhost.parse(_text(config, "ovn-uplink-interface"))
+    except perhost.PerHostError as fault:
+        wrong.append(f"ovn-uplink-interface: {fault}")
+        interfaces = perhost.PerHost()
+    names = {name for host in (interfaces.hosts or ("",)) for name in interfaces.get_all(host)}
+    wrong += [
+        f"ovn-uplink-interface: {name!r} is no interface name"
+        for name in sorted(names)
+        if not _INTERFACE.fullmatch(name)
+    ]
+    try:
+        return Uplink(interfaces, uplink.parse(**values))
+    except uplink.UplinkError as fault:
+        wrong.extend(fault.findings)
+    return None
+
+
+def _underlay(config: Mapping[str, object], wrong: list[str]) -> str:
+    subnet = _text(config, "ovn-underlay")
+    if not subnet:
+        return ""
+    if not _text(config, "microovn-channel"):
+        wrong.append(f"ovn-underlay={subnet} cannot be: microovn-channel is empty, no OVN")
+    from machine import uplink
+
+    wrong.extend(uplink.check_subnet("ovn-underlay", subnet, {}))
+    return subnet

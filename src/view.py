@@ -24,13 +24,14 @@ class Presence(str, Enum):
 
 
 class Member(Record):
-    """A member of a cluster, as the daemon lists it."""
+    """A member of a cluster, as the daemon lists it; `unit` where LXD was told of it."""
 
     name: str
     address: str
     online: bool = True
     roles: tuple[str, ...] = ()
     message: str = ""
+    unit: str = ""
 
 
 class ServiceView(Record):
@@ -65,7 +66,8 @@ class View(Record):
     tried again in a later one. `due` names the tasks inside LXD that are due
     and may be done by this unit now (see cloud/). `idle`: Juju has nothing unread for this unit
     (update-status). `retry` says that this hook may try again what failed repeatedly: it is a
-    periodic or a person's one. `now` is in seconds since the epoch.
+    periodic or a person's one. `now` is in seconds since the epoch. `uplink` is what this unit
+    has to say of its interface for the network `UPLINK`.
     """
 
     me: str
@@ -89,6 +91,7 @@ class View(Record):
     now: int = 0
     leaving: bool = False
     advice: tuple[str, ...] = ()
+    uplink: str = ""
 
     @property
     def mine(self) -> UnitBag:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ops
 
@@ -14,14 +15,19 @@ import cloud
 import formation
 import peers
 import preflight
+import preflight_ovn
 import sealing
 import snaps
-from errors import CharmError, DaemonError, Findings, JoinFailed
+from errors import CharmError, Findings, JoinFailed
 from record import Record, replace
 from services import Service
 from services.lxd import Lxd
+from services.microovn import Microovn
 from settings import Settings
 from view import Presence, ServiceView, View
+
+if TYPE_CHECKING:
+    from cloud.ovn import Ovn
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +65,9 @@ class World:
         folder = STATE / charm.unit.name.replace("/", "-")
         self._key = sealing.KeyFile(folder / "key")
         self.lxd = Lxd(folder)
+        self.microovn = Microovn(folder, self._ovn_options)
         self._faults: dict[str, str] = {}
+        self._who: peers.Identity | None = None
         self._problems: list[str] = []
         self._settings: Settings | None = None
         try:
@@ -69,6 +77,8 @@ class World:
         self._led_until = time.monotonic() if self._is_leader() else 0.0
         self._committed = self._formation()
         self._tasks: dict[str, cloud.Task] = {}
+        self._done: set[str] = set()
+        self.services = self._services()
         self.view = self._look()
 
     def settle(self) -> formation.Rest:
@@ -78,30 +88,50 @@ class World:
             if isinstance(step, formation.Rest):
                 return step
             logger.debug("step: %s", _label(step))
-            self._try(step)
+            worked = self._try(step)
             self.view = self._look()
+            if not worked and not isinstance(step, formation.Ensure):
+                # The plan would choose it again; another hook may find it possible.
+                return formation.look_only(self.view)
         raise RuntimeError(f"the plan does not come to rest after {STEP_LIMIT} steps")
 
-    def _try(self, step: formation.Step) -> None:
+    def _try(self, step: formation.Step) -> bool:
         try:
             self._act(step)
+            return True
         except JoinFailed as fault:
             assert isinstance(step, formation.Join)
             logger.warning("joining %s failed: %s", step.service, fault)
             told = formation.failed(self.view, step.service, step.grant.revision, str(fault))
             self._act(told)
+            return True
         except CharmError as fault:
             logger.warning("%s: %s", step, fault)
             self._faults[_label(step)] = str(fault)
+            return False
 
     # Looking
 
-    @property
-    def services(self) -> Mapping[str, Service]:
-        """The drivers of the services that are configured, in joining order."""
-        known: dict[str, Service] = {"lxd": self.lxd}
-        wanted = self._settings.services if self._settings else known
-        return {name: known[name] for name in wanted}
+    def _services(self) -> Mapping[str, Service]:
+        """The drivers of the services that are configured, in joining order.
+
+        One that is left out of the configuration stays in while this machine is a member of its
+        cluster, which is a problem to speak of.
+        """
+        known: dict[str, Service] = {"microovn": self.microovn, "lxd": self.lxd}
+        found: dict[str, Service] = {}
+        for name, driver in known.items():
+            if name == "lxd" or (self._settings and name in self._settings.services):
+                found[name] = driver
+            elif driver.look().presence is Presence.MEMBER:
+                found[name] = driver
+                if self._settings:
+                    self._problems.append(
+                        f"{name}-channel is empty, and this machine is a member of a {name} "
+                        "cluster; set it again, as a service cannot be turned off while it has "
+                        "members"
+                    )
+        return found
 
     def _is_leader(self) -> bool:
         return self._relation is not None and self._charm.unit.is_leader()
@@ -129,6 +159,7 @@ class World:
         services = {
             name: driver.look(tokens=draft.issuer == me) for name, driver in self.services.items()
         }
+        introduced = self._introduced(units[me], services)  # may find problems
         view = View(
             me=me,
             name=self._name,
@@ -140,7 +171,7 @@ class World:
             units=units,
             services=services,
             has_key=self._key.exists(),
-            identity_is_current=self._introduced(units[me]),
+            identity_is_current=introduced,
             idle=self._event == "update_status",
             departed=self._departed,
             lease=lease,
@@ -148,51 +179,111 @@ class World:
             now=int(time.time()),
             leaving=self._leaving,
             faults=tuple(self._faults.values()),
+            uplink=units[me].report.uplink,
         )
         return self._look_into(view, services["lxd"]) if self._settings else view
 
-    def _introduced(self, bag: peers.UnitBag) -> bool:
-        if self._relation is None:
+    def _introduced(self, bag: peers.UnitBag, services: Mapping[str, ServiceView]) -> bool:
+        if self._relation is None or self._settings is None:
             return True
-        # The address is asked for only in the hooks that Juju runs when it may have changed.
-        if bag.identity is not None and self._event not in ("config_changed", "upgrade_charm"):
+        # Addresses are asked for only where they may have changed, or still matter.
+        ovn = services.get("microovn")
+        settled = ovn is None or ovn.presence is Presence.MEMBER
+        changed = self._event in ("config_changed", "upgrade_charm")
+        if bag.identity is not None and settled and not changed:
             return True
+        self._who = self._identify(bag.identity if settled else None, tunnels=ovn is not None)
         return self._key.exists() and bag.identity == self._identity()
 
-    def _identity(self) -> peers.Identity:
-        binding = self._charm.model.get_binding("cluster")
-        address = binding.network.bind_address if binding else None
-        if address is None:
+    def _identify(self, known: peers.Identity | None, *, tunnels: bool) -> peers.Identity:
+        """Who this unit is, but for its key; a member of OVN keeps the tunnels it has."""
+        address = self._bound("cluster")
+        if not address:
             raise CharmError("Juju gives no address for the binding of `cluster`")
-        return peers.Identity(self._name, str(address), self._key.public())
+        if not tunnels or known is not None:
+            kept = (known.underlay, known.mtu) if known else ("", 0)
+            return peers.Identity(self._name, address, "", *kept)
+        assert self._settings is not None
+        try:
+            ends = preflight_ovn.underlay(
+                self._settings.underlay, address, self._bound("ovn-underlay")
+            )
+        except Findings as findings:
+            found = (one for one in findings.sentences if one not in self._problems)
+            self._problems.extend(found)
+            return peers.Identity(self._name, address, "")
+        own = ends.address if ends.address != address else ""
+        return peers.Identity(self._name, address, "", own, ends.mtu)
+
+    def _identity(self) -> peers.Identity:
+        assert self._who is not None
+        return replace(self._who, public_key=self._key.public())
+
+    def _bound(self, name: str) -> str:
+        """This machine's address by a binding of Juju's, "" if there is none."""
+        binding = self._charm.model.get_binding(name)
+        address = binding.network.bind_address if binding else None
+        return str(address or "")
+
+    def juju_addresses(self) -> tuple[str, ...]:
+        """The addresses at which Juju reaches this machine, by the binding of `cluster`."""
+        binding = self._charm.model.get_binding("cluster")
+        if binding is None:
+            return ()
+        network = binding.network
+        own = (interface.address for interface in network.interfaces)
+        return tuple(str(address) for address in (*own, *network.ingress_addresses))
+
+    def _ovn_options(self) -> Mapping[str, str]:
+        """How this machine starts or joins MicroOVN."""
+        identity = self.view.mine.identity
+        ends = identity.underlay if identity else ""
+        return {"ovn-encap-ip": ends} if ends else {}
 
     def _look_into(self, view: View, lxd: ServiceView) -> View:
         """What is due inside LXD for a member; whether the machine is fit for another."""
-        assert self._settings is not None
         try:
             if lxd.presence is Presence.MEMBER:
                 return self._look_at_cloud(view)
-            if lxd.presence is Presence.ALONE and not lxd.joining:
-                self._local_config()
-        except Findings as findings:
-            return replace(view, problems=view.problems + findings.sentences)
-        except DaemonError as fault:
+            if lxd.joining:
+                return view
+            checks: list[Callable[[], object]] = [self._uplink_parent]
+            if lxd.presence is Presence.ALONE:
+                checks.append(self._local_config)
+            found = [finding for check in checks for finding in _findings(check)]
+            return self._tunnels(replace(view, problems=(*view.problems, *found)))
+        except CharmError as fault:
             return replace(view, faults=(*view.faults, str(fault)))
-        return view
+
+    def _tunnels(self, view: View) -> View:
+        """Whether this unit's tunnels will fit to the others', as long as it has none."""
+        ovn = view.services.get("microovn")
+        if ovn is None or ovn.presence is Presence.MEMBER:
+            return view
+        return replace(view, problems=(*view.problems, *preflight_ovn.beside(view)))
 
     def _look_at_cloud(self, view: View) -> View:
         assert self._settings is not None
         facts = cloud.facts(self.lxd)
         issuer = view.is_whole and view.draft.issuer == view.me
+        view = self._tunnels(view)
         problems: tuple[str, ...] = ()
         local = None
+        if preflight_ovn.needs_uplink(self._settings, facts, self._name):
+            try:
+                view = replace(view, uplink=self._uplink_parent(facts))
+            except Findings as findings:
+                problems = findings.sentences
+                view = replace(view, uplink="")
         if preflight.needs_local(self._settings, facts, self._name):
             try:
                 local = self._local_config()
             except Findings as findings:
-                problems = findings.sentences
-        inside = cloud.Cloud(self._name, issuer, self._settings, facts, local)
-        tasks = [task for task in cloud.tasks(inside) if task.name not in self._faults]
+                problems += findings.sentences
+        ovn = self._look_at_ovn(view, facts, issuer)
+        inside = cloud.Cloud(self._name, view.me, issuer, self._settings, facts, local, ovn)
+        over = self._done.union(self._faults)
+        tasks = [task for task in cloud.tasks(inside) if task.name not in over]
         self._tasks = {task.name: task for task in tasks}
         return replace(
             view,
@@ -200,6 +291,36 @@ class World:
             due=tuple(self._tasks),
             parts=cloud.parts(inside),
             advice=cloud.advice(inside),
+        )
+
+    def _look_at_ovn(self, view: View, facts: cloud.Facts, issuer: bool) -> Ovn | None:
+        service = view.services.get("microovn")
+        if service is None or service.presence is not Presence.MEMBER:
+            return None
+        from cloud import ovn
+
+        network, status = facts.networks.get(ovn.DEFAULT), ""
+        if network is not None and network.kind == "ovn" and network.status == cloud.CREATED:
+            path = f"/1.0/networks/{ovn.DEFAULT}?target={self._name}"
+            status = self.lxd.get(path)["status"]
+        assert self._settings is not None
+        uplinks, fit = {}, ()
+        if issuer:
+            uplink = facts.networks.get(ovn.UPLINK)
+            if self._settings.uplink and (uplink is None or uplink.status != cloud.CREATED):
+                uplinks = _uplinks(view)
+            fit = tuple(_settled(view, service))
+        return ovn.look(self.microovn, service, fit=fit, uplinks=uplinks, status=status)
+
+    def _uplink_parent(self, facts: cloud.Facts | None = None) -> str:
+        """This machine's uplink interface; raises Findings if it cannot have one."""
+        assert self._settings is not None
+        if self._settings.uplink is None:
+            return ""
+        networks = facts.networks.values() if facts else ()
+        managed = [network.name for network in networks if network.managed]
+        return preflight_ovn.uplink_parent(
+            self._settings, self._name, self.microovn, self.juju_addresses(), managed
         )
 
     def _local_config(self) -> Mapping[str, str]:
@@ -217,8 +338,11 @@ class World:
     def _act_installsnaps(self, step: formation.InstallSnaps) -> None:
         assert self._settings is not None
         self._status(f"installing {', '.join(self._settings.channels)}")
-        snaps.install(self._settings.channels)
-        self.lxd.wait_ready()
+        # A member keeps its revision: the others have the same.
+        missing = [name for name in self._settings.channels if name not in self.view.joined]
+        snaps.install({name: self._settings.channels[name] for name in missing})
+        for name in missing:
+            self.services[name].wait_ready()
 
     def _act_makekey(self, step: formation.MakeKey) -> None:
         self._key.make()
@@ -247,9 +371,14 @@ class World:
             self._address(),
             token,
             step.grant.revision,
-            preflight.member_config(step.grant.member_config, {"local": self._local_config()}),
+            self._member_config(step) if step.service == "lxd" else (),
         )
         self.services[step.service].join(ticket, self._settings.join_timeout)
+
+    def _member_config(self, step: formation.Join) -> tuple[Mapping[str, str], ...]:
+        pools = {"local": self._local_config()}
+        networks = {preflight_ovn.UPLINK: {"parent": self._uplink_parent()}}
+        return preflight.member_config(step.grant.member_config, pools, networks)
 
     def _act_reset(self, step: formation.Reset) -> None:
         revision = self.view.services[step.service].joining
@@ -277,7 +406,10 @@ class World:
 
     def _act_withdraw(self, step: formation.Withdraw) -> None:
         grants = dict(self.view.mine.grants)
-        del grants[step.unit]
+        grant = grants.pop(step.unit)
+        for name, state in self.view.services.items():
+            if grant.name in state.tokens:
+                self.services[name].withdraw_token(grant.name)
         self._grant(grants)
 
     def _act_void(self, step: formation.Void) -> None:
@@ -289,6 +421,7 @@ class World:
     def _act_ensure(self, step: formation.Ensure) -> None:
         self._status(f"setting up {step.task}")
         self._tasks[step.task].do(self.lxd)
+        self._done.add(step.task)
 
     def _grant(self, grants: Mapping[str, peers.Grant]) -> None:
         self._write("grants", peers.dump_grants(grants))
@@ -307,6 +440,35 @@ class World:
 
     def _status(self, message: str) -> None:
         self._charm.unit.status = ops.MaintenanceStatus(message)
+
+
+def _findings(check: Callable[[], object]) -> tuple[str, ...]:
+    try:
+        check()
+    except Findings as findings:
+        return findings.sentences
+    return ()
+
+
+def _uplinks(view: View) -> dict[str, str]:
+    """The uplink interfaces that units have named, by member."""
+    found = {
+        bag.identity.name: bag.report.uplink
+        for unit, bag in view.units.items()
+        if unit != view.me and bag.identity and bag.report.uplink and not bag.report.problems
+    }
+    if view.uplink:
+        found[view.name] = view.uplink
+    return found
+
+
+def _settled(view: View, service: ServiceView) -> Iterator[str]:
+    """The members of OVN that are online and whose unit is no longer joining."""
+    online = {member.name for member in service.members if member.online}
+    for unit, bag in view.units.items():
+        joined = unit == view.me or "microovn" in bag.report.joined
+        if bag.identity and joined and bag.identity.name in online:
+            yield bag.identity.name
 
 
 def _label(step: formation.Step) -> str:

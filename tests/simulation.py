@@ -40,6 +40,7 @@ class Faults:
 
     crash: float = 0.0
     join_fails: float = 0.0
+    half_joins: float = 0.0  # of those that fail: the cluster keeps a member that is none
     leader_changes: float = 0.0
     lost_units: float = 0.0
 
@@ -49,6 +50,7 @@ class Cluster:
     """The truth about one service: who is a member, and which tokens would let in whom."""
 
     members: set[str] = field(default_factory=set)
+    half: set[str] = field(default_factory=set)
     tokens: dict[str, int] = field(default_factory=dict)
     bootstraps: int = 0
     most_tokens: int = 0
@@ -278,7 +280,8 @@ class Simulation:
             return ServiceView(Presence.ABSENT)
         cluster = self.clusters[name]
         if unit.host in cluster.members:
-            members = tuple(Member(host, host) for host in sorted(cluster.members))
+            found = {**dict.fromkeys(cluster.members, True), **dict.fromkeys(cluster.half, False)}
+            members = tuple(Member(host, host, online) for host, online in sorted(found.items()))
             return ServiceView(Presence.MEMBER, members, tokens=tuple(cluster.tokens))
         return ServiceView(Presence.ALONE, joining=unit.joining.get(name, 0))
 
@@ -314,12 +317,17 @@ class Simulation:
             self._grant(draft, {**view.mine.grants, step.unit: step.grant})
         elif isinstance(step, formation.Withdraw):
             grants = dict(view.mine.grants)
-            del grants[step.unit]
+            gone = grants.pop(step.unit)
+            for cluster in self.clusters.values():
+                cluster.tokens.pop(gone.name, None)
             self._grant(draft, grants)
         elif isinstance(step, formation.Void):
             self.clusters[step.service].tokens.pop(step.name, None)
         elif isinstance(step, formation.Forget):
-            self.clusters[step.service].members.discard(step.name)
+            cluster = self.clusters[step.service]
+            assert step.name in cluster.half or self.host_is_gone(step.name), "it is a member"
+            cluster.members.discard(step.name)
+            cluster.half.discard(step.name)
         else:
             raise AssertionError(step)
 
@@ -347,9 +355,12 @@ class Simulation:
             yield
             self._maybe_crash()
         self.joins_now.discard(unit.name)
-        fits = cluster.tokens.get(unit.host) == number
+        fits = cluster.tokens.get(unit.host) == number and unit.host not in cluster.half
         if not fits or self.random.random() < self.faults.join_fails:
             del unit.joining[step.service]
+            if fits and self.random.random() < self.faults.half_joins:
+                del cluster.tokens[unit.host]
+                cluster.half.add(unit.host)
             told = formation.failed(view, step.service, step.grant.revision, "refused")
             draft.own["report"] = peers.dump(told.report)
             return
@@ -361,6 +372,16 @@ class Simulation:
     @staticmethod
     def _grant(draft: _Draft, grants: Mapping[str, peers.Grant]) -> None:
         draft.own["grants"] = peers.dump_grants(grants)
+
+    def turn_on(self, service: str) -> None:
+        """Configure one more service, to be joined before the others."""
+        self.clusters = {service: Cluster(), **self.clusters}
+        self.settings = settings(tuple(self.clusters))
+        for unit in self.units.values():
+            unit.queued.append("config_changed")
+
+    def host_is_gone(self, host: str) -> bool:
+        return host not in {unit.host for unit in self.units.values()}
 
     def tokens(self) -> list[int]:
         return [n for cluster in self.clusters.values() for n in cluster.tokens.values()]

@@ -14,6 +14,7 @@ from record import Record
 from settings import Settings
 
 if TYPE_CHECKING:
+    from cloud.ovn import Ovn
     from services.lxd import Lxd
 
 MARK = "user.microcloud"
@@ -32,27 +33,30 @@ class Entity(Record):
 
 
 class Facts(Record):
-    """LXD as this member sees it."""
+    """LXD as this member sees it; `members` has the Juju unit of each, "" if it is not told."""
 
     extensions: frozenset[str]
     config: Mapping[str, str]
     pools: Mapping[str, Entity]
     networks: Mapping[str, Entity]
     profile: Mapping[str, Any]
-    members: tuple[str, ...]
+    members: Mapping[str, str]
 
 
 class Cloud(Record):
-    """The facts with what is wanted: `name` is this member, `local` its part of that pool.
+    """The facts with what is wanted; `name` is this member, `unit` its unit, `local` its part.
 
-    `local` is None while nobody has asked for it or the machine cannot give it.
+    `local` is None while nobody has asked for it or the machine cannot give it; `ovn` is None
+    where this member has no OVN.
     """
 
     name: str
+    unit: str
     issuer: bool
     settings: Settings
     facts: Facts
     local: Mapping[str, str] | None = None
+    ovn: Ovn | None = None
 
     def everywhere(self, entity: Entity | None) -> bool:
         """Whether every member has its part of the pool or network."""
@@ -75,16 +79,21 @@ def facts(lxd: Lxd) -> Facts:
         pools={p["name"]: _entity(p, p["driver"]) for p in lxd.get(_all("storage-pools"))},
         networks={n["name"]: _entity(n, n["type"]) for n in lxd.get(_all("networks"))},
         profile=lxd.get("/1.0/profiles/default"),
-        members=tuple(member.name for member in lxd.members()),
+        members={member.name: member.unit for member in lxd.members()},
     )
 
 
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """Everything that is due and that this unit may do now, in order."""
-    from cloud import networks, pools, profile
+    from cloud import members, networks, pools, profile
 
+    yield from members.tasks(cloud)
     yield from pools.tasks(cloud)
     yield from networks.tasks(cloud)
+    if cloud.ovn is not None:
+        from cloud import ovn
+
+        yield from ovn.tasks(cloud)
     yield from profile.tasks(cloud)
 
 
@@ -92,7 +101,12 @@ def advice(cloud: Cloud) -> tuple[str, ...]:
     """What is not as configured and is left to the user to change."""
     from cloud import networks, pools, profile
 
-    return (*pools.advice(cloud), *networks.advice(cloud), *profile.advice(cloud))
+    found = (*pools.advice(cloud), *networks.advice(cloud), *profile.advice(cloud))
+    if cloud.ovn is not None:
+        from cloud import ovn
+
+        found += tuple(ovn.advice(cloud))
+    return found
 
 
 def parts(cloud: Cloud) -> tuple[str, ...]:

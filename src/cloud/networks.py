@@ -20,7 +20,7 @@ _DESCRIPTION = {
 
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """What is due for the managed network of instances."""
-    name = cloud.settings.managed_network
+    name = _bridge(cloud)
     if name is None or not cloud.issuer:
         return
     network = cloud.facts.networks.get(name)
@@ -32,7 +32,7 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
 
 def advice(cloud: Cloud) -> Iterator[str]:
     """An interface of the machine that has the network's name is in the way."""
-    name = cloud.settings.managed_network
+    name = _bridge(cloud)
     network = cloud.facts.networks.get(name) if name else None
     if network is not None and not network.managed:
         yield (
@@ -41,6 +41,12 @@ def advice(cloud: Cloud) -> Iterator[str]:
         )
     elif network is not None and network.status == "Errored":
         yield f"network {name} is in error; see `lxc network show {name}`"
+
+
+def _bridge(cloud: Cloud) -> str | None:
+    """The network's name, None if another module or nobody makes it."""
+    wanted = cloud.settings
+    return wanted.managed_network if wanted.instance_network in _CONFIG else None
 
 
 def _make(cloud: Cloud, name: str, lxd: Lxd) -> None:

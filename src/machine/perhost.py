@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from record import EMPTY, Record
 
 
 class PerHostError(ValueError):
     """The text of an option is neither a value nor a map; `str()` of it is a sentence."""
 
 
-@dataclass(frozen=True)
-class PerHost:
+class PerHost(Record):
     """The values of one option: `common` to all hosts, or `by_host`; never both."""
 
     common: tuple[str, ...] = ()
-    by_host: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_host: Mapping[str, tuple[str, ...]] = EMPTY
 
     def get(self, hostname: str) -> str | None:
         """The (first) value for a host, None if it has none."""

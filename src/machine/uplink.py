@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -17,6 +16,8 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+
+from record import Record
 
 Address = IPv4Address | IPv6Address
 Gateway = IPv4Interface | IPv6Interface
@@ -33,8 +34,7 @@ class UplinkError(ValueError):
         super().__init__("; ".join(self.findings))
 
 
-@dataclass(frozen=True)
-class AddressRange:
+class AddressRange(Record):
     """Addresses from `first` to `last`, both included; `str()` of it is `first-last`."""
 
     first: Address
@@ -56,8 +56,7 @@ class AddressRange:
         return other.first in self or self.first in other
 
 
-@dataclass(frozen=True)
-class UplinkSettings:
+class UplinkSettings(Record):
     """What the network `UPLINK` is told, valid. `ingress` "" leaves it to LXD."""
 
     gateway4: IPv4Interface | None = None

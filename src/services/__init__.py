@@ -52,6 +52,10 @@ class Service(Protocol):
         """Take a member out of the cluster; nothing if it is not one."""
         ...
 
+    def wait_ready(self) -> None:
+        """Wait until the daemon answers, a bounded time."""
+        ...
+
 
 class Ticket(Protocol):
     """All that a daemon needs to join: who this machine is, and what lets it in."""

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 COMMON = Path("/var/snap/lxd/common/lxd")
 PORT = 8443
+UNIT_KEY = "user.microcloud.unit"  # in a member's configuration: which unit it is
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
 
@@ -48,6 +49,7 @@ class Lxd:
     def __init__(self, marks: Path) -> None:
         self._common = COMMON
         self._rest = Rest("LXD", COMMON / "unix.socket")
+        self._marks = marks
         self._mark = Mark(marks, self.name)
 
     # Looking
@@ -80,6 +82,7 @@ class Lxd:
                 online=member["status"] != "Offline",
                 roles=tuple(member["roles"]),
                 message=member["message"],
+                unit=(member.get("config") or {}).get(UNIT_KEY, ""),
             )
             for member in self._rest.get("/1.0/cluster/members?recursion=1")
         ]
@@ -232,6 +235,21 @@ class Lxd:
             answer = client.api.cluster.members[name].delete(params=params)
             self._wait(client, answer)
 
+    def restart(self, interval: float) -> bool:
+        """Restart the daemon, not the instances, unless it was less than `interval` s ago.
+
+        Returns whether it was.
+        """
+        stamp = self._marks / "restarted-lxd"
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < interval:
+            return False
+        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp.touch()
+        logger.warning("restarting LXD")
+        snaps.run("restart", "--reload", "lxd.daemon")
+        self.wait_ready()
+        return True
+
     def wait_ready(self) -> None:
         """Wait until the daemon answers, at most READY_TIMEOUT seconds."""
         deadline = time.monotonic() + READY_TIMEOUT
@@ -280,6 +298,11 @@ class Lxd:
         with self.calls() as client:
             params = {"target": target} if target else {}
             self._wait(client, _node(client, path).post(json=body, params=params))
+
+    def put(self, path: str, body: Mapping[str, object]) -> None:
+        """`PUT path`, waiting as `post` does."""
+        with self.calls() as client:
+            self._wait(client, _node(client, path).put(json=body))
 
     def patch(self, path: str, body: Mapping[str, object], target: str = "") -> None:
         """`PATCH path`, waiting as `post` does."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import jubilant
 import pytest
 
+from integration.faults import Faults
+
 REPO = Path(__file__).parent.parent.parent
 LAB = REPO / "tests/lab/bin/lab"
 ON_LAB = os.environ.get("JUJU", "lab") == "lab"
@@ -48,16 +50,31 @@ def charm() -> Path:
 
 @pytest.fixture(scope="module")
 def juju(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
-    """A model that is destroyed after the module; its log is printed if a test failed."""
+    """A model that is destroyed after the module."""
+    yield from a_model(request)
+
+
+def a_model(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
+    """A model of its own; its log is kept in build/ if a test failed."""
     before = request.session.testsfailed
     with jubilant.temp_model() as model:
         model.wait_timeout = 300
         yield model
         if request.session.testsfailed > before:
-            print(model.debug_log(limit=300))
+            log = REPO / f"build/{request.node.name.replace('/', '_')}.log"
+            log.parent.mkdir(exist_ok=True)
+            log.write_text(model.debug_log())
+
+
+@pytest.fixture(scope="module")
+def faults(juju: jubilant.Juju) -> Faults:
+    """The lab's fault controls."""
+    if not ON_LAB:
+        pytest.skip("only the lab can do this to a machine")
+    return Faults(LAB, juju)
 
 
 @pytest.fixture(scope="session")
 def config() -> dict[str, bool | int | float | str]:
     """What every deployment needs here: the lab's kernel has no ZFS."""
-    return {"local-driver": "btrfs"} if ON_LAB else {}
+    return {"local-driver": "btrfs", "microovn-channel": ""} if ON_LAB else {}

@@ -14,10 +14,14 @@ from ops import testing
 
 import peers
 import services.lxd
+import services.microovn
 import snaps
 import world
 from charm import MicrocloudCharm
-from unit.fake_lxd import FakeLxd, serve
+from machine import interfaces
+from unit.fake_daemon import serve
+from unit.fake_lxd import FakeLxd
+from unit.fake_microovn import FakeMicroovn
 
 REPO = Path(__file__).parent.parent.parent
 SNAP = """#!/bin/sh
@@ -34,6 +38,9 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lxd = FakeLxd()
+        self.microovn = FakeMicroovn(folder / "microovn")
+        self.links: list[dict[str, Any]] = []
+        self.routes: list[dict[str, Any]] = []
         self.context = testing.Context(
             MicrocloudCharm,
             meta=_yaml("charmcraft.yaml"),
@@ -44,10 +51,18 @@ class Machine:
         )
         self.model = testing.Model(uuid="4b2e5f6a-0000-4000-8000-000000000001")
 
-    def install(self) -> None:
-        """As if the snap had been installed before."""
-        (self.folder / "snap/lxd/1").mkdir(parents=True)
-        (self.folder / "snap/lxd/current").symlink_to("1")
+    def install(self, *names: str) -> None:
+        """As if the snaps had been installed before."""
+        for name in names or ("lxd",):
+            (self.folder / f"snap/{name}/1").mkdir(parents=True)
+            (self.folder / f"snap/{name}/current").symlink_to("1")
+
+    def interface(self, name: str, *addresses: str, **more: Any) -> None:
+        """Give the machine an interface, as `ip -json address` tells it."""
+        found = [ip.split("/") for ip in addresses]
+        info = [{"local": ip, "prefixlen": int(n), "scope": "global"} for ip, n in found]
+        link = {"ifname": name, "flags": ["BROADCAST", "UP"], "mtu": 1500, "addr_info": info}
+        self.links.append({**link, "link_type": "ether", "address": "00:16:3e:0:0:1", **more})
 
     @property
     def snap_calls(self) -> list[str]:
@@ -61,6 +76,8 @@ class Machine:
     def state(self, *, relation: testing.PeerRelation | None = None, **more: Any):
         """A state of Juju's in which this unit is deployed."""
         relation = relation or testing.PeerRelation("cluster")
+        # LXD alone, where a test does not ask for more.
+        more["config"] = {"microovn-channel": "", **more.get("config", {})}
         more.setdefault("planned_units", 1 + len(relation.peers_data))
         return testing.State(model=self.model, relations={relation}, **more)
 
@@ -109,6 +126,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     command.write_text(SNAP.format(machine=tmp_path))
     command.chmod(0o755)
     found = Machine(tmp_path)
-    stop = serve(found.lxd, tmp_path / "lxd/unix.socket")
+    monkeypatch.setattr(services.microovn, "COMMON", tmp_path / "microovn")
+    monkeypatch.setattr(services.microovn, "BIN", tmp_path / "bin")
+    monkeypatch.setattr(services.microovn, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(interfaces.HostProbe, "links", lambda _: found.links)
+    monkeypatch.setattr(interfaces.HostProbe, "default_routes", lambda _: found.routes)
+    stops = [
+        serve(found.lxd, tmp_path / "lxd/unix.socket"),
+        serve(found.microovn, tmp_path / "microovn/state/control.socket"),
+    ]
     yield found
-    stop()
+    for stop in stops:
+        stop()

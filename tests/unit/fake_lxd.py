@@ -6,25 +6,12 @@ is there after it. What real LXD does with the same requests is tested on the la
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
-Query = dict[str, list[str]]
-
-
-class Refused(Exception):
-    """An error answer."""
-
-    def __init__(self, code: int, error: str) -> None:
-        self.code = code
-        super().__init__(error)
+from unit.fake_daemon import Query, Refused
 
 
 @dataclass
@@ -36,6 +23,7 @@ class FakeLxd:
     extensions: list[str] = field(default_factory=lambda: ["storage_pool_source_wipe"])
     config: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
+    member_config: dict[str, dict[str, str]] = field(default_factory=dict)
     offline: set[str] = field(default_factory=set)
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,6 +31,10 @@ class FakeLxd:
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     instances: list[dict[str, Any]] = field(default_factory=list)
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    local_status: str = ""
+    interfaces: list[dict[str, Any]] = field(default_factory=list)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    forwards: list[str] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -89,19 +81,25 @@ class FakeLxd:
                 {"entity": "storage-pool", "name": name, "key": "source", "value": ""}
                 for name in self.pools
             ]
+            if "UPLINK" in self.networks:
+                keys.append({"entity": "network", "name": "UPLINK", "key": "parent", "value": ""})
             return {"enabled": self.clustered, "member_config": keys}
-        return [
-            {
-                "server_name": name,
-                "url": f"https://{name}:8443",
-                "status": "Offline" if name in self.offline else "Online",
-                "roles": ["database"],
-                "message": "Fully operational",
-            }
-            for name in self.members
-        ]
+        return self._member(parts[1]) if len(parts) > 1 else list(map(self._member, self.members))
 
-    def _put_cluster(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+    def _member(self, name: str) -> dict[str, Any]:
+        return {
+            "server_name": name,
+            "url": f"https://{name}:8443",
+            "status": "Offline" if name in self.offline else "Online",
+            "roles": ["database"],
+            "message": "Fully operational",
+            "config": self.member_config.get(name, {}),
+        }
+
+    def _put_cluster(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        if parts:
+            self.member_config[parts[1]] = body["config"]
+            return None
         self.clustered = True
         if "cluster_address" in body:
             self.joined_with = body
@@ -158,8 +156,25 @@ class FakeLxd:
     def _patch_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> None:
         self.volumes[parts[3]]["config"].update(body["config"])
 
-    def _get_networks(self, *_: Any) -> Any:
-        return list(self.networks.values())
+    def _get_networks(self, parts: list[str], query: Query, _body: Any) -> Any:
+        if not parts:
+            return [*self.networks.values(), *(self.interfaces if "target" in query else ())]
+        if len(parts) == 1:
+            network = self.networks[parts[0]]
+            return {**network, "status": self.local_status or network["status"]}
+        if parts[1] == "state":
+            found = self.addresses.get(query["target"][0], [])
+            return {"addresses": [{"address": ip, "scope": "global"} for ip in found]}
+        if parts[1] == "forwards":
+            return [{"listen_address": ip} for ip in self.forwards]
+        raise Refused(404, "Not found")
+
+    def _patch_networks(self, parts: list[str], _query: Query, body: dict[str, Any]) -> None:
+        config = {**self.networks[parts[0]]["config"], **body["config"]}
+        self.networks[parts[0]]["config"] = {k: v for k, v in config.items() if v}
+
+    def _get_projects(self, *_: Any) -> Any:
+        return ["/1.0/projects/default"]
 
     def _post_networks(self, _parts: list[str], query: Query, body: dict[str, Any]) -> None:
         self._define(self.networks, query, body)
@@ -185,55 +200,3 @@ class FakeLxd:
 
     def _get_resources(self, *_: Any) -> Any:
         return {"storage": {"disks": self.disks}}
-
-
-class _Server(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-
-
-def serve(lxd: FakeLxd, path: Path) -> Callable[[], None]:
-    """Answer on the socket `path` until the function that is given back is called."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _do(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or "{}")
-            code, reply = 200, {"type": "sync", "status": "Success", "status_code": 200}
-            try:
-                found = lxd.answer(self.command, self.path, body)
-                if isinstance(found, tuple):
-                    code = 202
-                    reply |= {"type": "async", "operation": f"/1.0/operations/{found[1]}"}
-                reply["metadata"] = found
-            except Refused as fault:
-                code = fault.code
-                reply = {"type": "error", "error": str(fault), "error_code": code}
-            data = json.dumps(reply).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _do
-
-        def address_string(self) -> str:
-            return "unix"
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    server = _Server(str(path), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        path.unlink()
-
-    return stop

@@ -14,6 +14,7 @@ def check(simulation: Simulation) -> None:
     for cluster in simulation.clusters.values():
         assert cluster.bootstraps == 1
         assert cluster.most_tokens <= 2 * formation.WINDOW  # an old and a new issuer
+        assert not cluster.half
     assert simulation.is_formed()
     assert not simulation.tokens()
     for unit in simulation.units.values():
@@ -37,10 +38,14 @@ def test_forms_undisturbed_in_a_single_pass(count, services):
     seed=st.integers(0, 2**32),
     crash=st.sampled_from([0.0, 0.02, 0.1]),
     join_fails=st.sampled_from([0.0, 0.3]),
+    half_joins=st.sampled_from([0.0, 0.5]),
     leader_changes=st.sampled_from([0.0, 0.02, 0.1]),
 )
-def test_converges_whatever_goes_wrong(count, services, seed, crash, join_fails, leader_changes):
-    simulation = Simulation(count, services, seed, Faults(crash, join_fails, leader_changes))
+def test_converges_whatever_goes_wrong(
+    count, services, seed, crash, join_fails, half_joins, leader_changes
+):
+    faults = Faults(crash, join_fails, half_joins, leader_changes)
+    simulation = Simulation(count, services, seed, faults)
     simulation.run(3000)
     simulation.faults = Faults()
     assert simulation.run(100_000), "it does not come to rest"
@@ -62,5 +67,24 @@ def test_grows_by_a_unit_under_any_leader(seed, leader):
     assert simulation.run(100_000)
     simulation.add_unit()
     simulation.elect(f"{APP}/{leader}")
+    assert simulation.run(100_000)
+    check(simulation)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    leader=st.integers(0, 3),
+    crash=st.sampled_from([0.0, 0.05]),
+    join_fails=st.sampled_from([0.0, 0.3]),
+)
+def test_a_service_is_added_to_a_running_cloud(seed, leader, crash, join_fails):
+    simulation = Simulation(4, ("lxd",), seed)
+    assert simulation.run(100_000)
+    simulation.elect(f"{APP}/{leader}")
+    simulation.faults = Faults(crash, join_fails)
+    simulation.turn_on("microovn")
+    simulation.run(3000)
+    simulation.faults = Faults()
     assert simulation.run(100_000)
     check(simulation)

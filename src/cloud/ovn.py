@@ -1,0 +1,357 @@
+"""OVN inside LXD: where its databases are, the networks `UPLINK` and `default`.
+
+The issuer makes the networks once every member has named a fit interface; who joins later
+brings its own along (`member_config`). What the charm wrote into `UPLINK` last is kept in the
+network itself: a key that is still as written follows the configuration, one that somebody
+changed stays and is spoken of.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cloud import CREATED, MARK, Cloud, Entity, Task
+from errors import CharmError, DaemonError, Findings
+from record import EMPTY, Record
+
+if TYPE_CHECKING:
+    from services.lxd import Lxd
+    from services.microovn import Microovn
+    from settings import Uplink
+    from view import ServiceView
+
+UPLINK, DEFAULT = "UPLINK", "default"
+NB_KEY = "network.ovn.northbound_connection"
+NB_PORT = 6641
+WRITTEN = f"{MARK}.written"
+KEYS = (
+    "ipv4.gateway",
+    "ipv4.ovn.ranges",
+    "ipv6.gateway",
+    "ipv6.ovn.ranges",
+    "dns.nameservers",
+    "ovn.ingress_mode",
+)
+RESTART_INTERVAL = 3600.0  # seconds between restarts of LXD that are to heal a network
+HEAL_TIMEOUT = 60.0  # seconds; for the network to come back after LXD was restarted
+
+
+class Ovn(Record):
+    """OVN as this member sees it; a part of `Cloud`.
+
+    `northbound` are the addresses of the database, one of each central. `stale`: this member's
+    `ovn.env` does not say so; `lagging`: its northd was started with other ones. `members` and
+    `centrals` are names; `fit` are members that may become a central now. `uplinks` are the
+    interfaces of members as far as they have named one; `status` is the network `default`'s
+    on this member.
+    """
+
+    driver: Microovn
+    members: frozenset[str]
+    centrals: tuple[str, ...]
+    northbound: tuple[str, ...]
+    stale: bool = False
+    lagging: bool = False
+    fit: tuple[str, ...] = ()
+    uplinks: Mapping[str, str] = EMPTY
+    status: str = ""
+
+
+def look(
+    driver: Microovn,
+    service: ServiceView,
+    *,
+    fit: tuple[str, ...] = (),
+    uplinks: Mapping[str, str] = EMPTY,
+    status: str = "",
+) -> Ovn:
+    """Ask MicroOVN; raises DaemonError."""
+    from services.microovn import connections
+
+    centrals = driver.centrals()
+    northbound = connections(service.members, centrals, NB_PORT)
+    told = _split(driver.environment().get("OVN_NB_CONNECT", ""))
+    stale = set(told) != set(northbound)
+    if stale and driver.external_centrals():
+        northbound, stale = told, False
+    started = driver.northd_database()
+    return Ovn(
+        driver,
+        service.names,
+        centrals,
+        northbound,
+        stale,
+        started is not None and set(_split(started)) != set(told),
+        fit,
+        uplinks,
+        status,
+    )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+# What is due
+
+
+def tasks(cloud: Cloud) -> Iterator[Task]:
+    """What is due for OVN."""
+    ovn = cloud.ovn
+    if ovn is None:
+        return
+    yield from _own_tasks(cloud, ovn)
+    if not cloud.issuer:
+        return
+    central = _next_central(ovn)
+    if central:
+        yield Task(f"OVN's databases on {central}", lambda _: ovn.driver.enable_central(central))
+    if _key_is_wrong(cloud, ovn):
+        yield Task("LXD's connection to OVN", partial(_connect, ovn))
+    # Every LXD makes its part of an OVN network, so OVN has to be there.
+    if cloud.settings.uplink is not None and ovn.members >= set(cloud.facts.members):
+        yield from _network_tasks(cloud, ovn, cloud.settings.uplink)
+
+
+def _own_tasks(cloud: Cloud, ovn: Ovn) -> Iterator[Task]:
+    if ovn.stale:
+        yield Task("OVN's addresses", lambda _: ovn.driver.spread_environment())
+    elif ovn.lagging:
+        yield Task("OVN's northd", lambda _: ovn.driver.restart_northd())
+    if ovn.status == "Unavailable":
+        yield Task(f"network {DEFAULT} on this member", partial(_heal, cloud.name))
+
+
+def _next_central(ovn: Ovn) -> str:
+    """Whom to make a central where members have gone: MicroOVN does so only for joiners."""
+    from services.microovn import CENTRALS
+
+    if len(ovn.centrals) >= min(CENTRALS, len(ovn.members)):
+        return ""
+    return next((name for name in ovn.fit if name not in ovn.centrals), "")
+
+
+def _key_is_wrong(cloud: Cloud, ovn: Ovn) -> bool:
+    if "ovn_dynamic_northbound_connection" in cloud.facts.extensions or not ovn.northbound:
+        return False
+    return set(_split(cloud.facts.config.get(NB_KEY, ""))) != set(ovn.northbound)
+
+
+def _network_tasks(cloud: Cloud, ovn: Ovn, wanted: Uplink) -> Iterator[Task]:
+    uplink = cloud.facts.networks.get(UPLINK)
+    if uplink is None or (_is(uplink, "physical") and uplink.status != CREATED):
+        if not _waited_for(cloud, ovn, uplink):
+            yield Task(f"network {UPLINK}", partial(_make_uplink, cloud, ovn, wanted))
+        return
+    if not _is(uplink, "physical"):
+        return
+    changes = _changes(uplink, wanted)
+    if changes:
+        yield Task(f"settings of network {UPLINK}", partial(_change, cloud, wanted, changes))
+    network = cloud.facts.networks.get(DEFAULT)
+    if network is None or (_is(network, "ovn") and network.status != CREATED):
+        yield Task(f"network {DEFAULT}", _make_default)
+
+
+def _waited_for(cloud: Cloud, ovn: Ovn, uplink: Entity | None) -> tuple[str, ...]:
+    """The members that have neither a part of `UPLINK` nor named an interface for it."""
+    have = set(ovn.uplinks) | set(uplink.locations if uplink else ())
+    return tuple(sorted(set(cloud.facts.members) - have))
+
+
+def _is(network: Entity, kind: str) -> bool:
+    return network.managed and network.kind == kind
+
+
+def _changes(uplink: Entity, wanted: Uplink) -> dict[str, str]:
+    """The keys to write anew, "" for one to unset; none of a network that is not the charm's."""
+    if WRITTEN not in uplink.config:
+        return {}
+    written, values = json.loads(uplink.config[WRITTEN]), wanted.settings.lxd_config()
+    return {
+        key: values.get(key, "")
+        for key in KEYS
+        if values.get(key, "") != written.get(key, "")
+        and uplink.config.get(key, "") == written.get(key, "")
+    }
+
+
+# What is spoken of
+
+
+def advice(cloud: Cloud) -> Iterator[str]:
+    """What is not as configured and stays so, or waits for somebody."""
+    networks = cloud.facts.networks
+    ovn, wanted, uplink = cloud.ovn, cloud.settings.uplink, networks.get(UPLINK)
+    if wanted is None and uplink is not None and WRITTEN in uplink.config:
+        yield f"ovn-uplink-interface is empty, and network {UPLINK} stays as it is"
+    if ovn is None or wanted is None:
+        return
+    for name, kind in ((UPLINK, "physical"), (DEFAULT, "ovn")):
+        network = networks.get(name)
+        if network is not None and not _is(network, kind):
+            yield (
+                f"network {name} cannot be made: {cloud.name} has a {network.kind} of that name "
+                "that is not the charm's; rename or remove it"
+            )
+        elif network is not None and network.status == "Errored":
+            yield f"network {name} is in error; see `lxc network show {name}`"
+    if cloud.issuer and (uplink is None or uplink.status != CREATED):
+        waiting = _waited_for(cloud, ovn, uplink)
+        if waiting:
+            yield f"network {UPLINK} waits for the uplink interface of {', '.join(waiting)}"
+    if uplink is not None and uplink.status == CREATED:
+        yield from _stubborn(uplink, wanted)
+
+
+def _stubborn(uplink: Entity, wanted: Uplink) -> Iterator[str]:
+    values, changes = wanted.settings.lxd_config(), _changes(uplink, wanted)
+    keys = [
+        key
+        for key in KEYS
+        if uplink.config.get(key, "") != values.get(key, "")
+        and key not in changes
+        # LXD fills the mode in by itself in some versions; nobody asked for any.
+        and not (key == "ovn.ingress_mode" and key not in values)
+    ]
+    if keys:
+        yield f"{', '.join(keys)} of network {UPLINK} was changed by somebody and stays so"
+
+
+# Doing it
+
+
+def _connect(ovn: Ovn, lxd: Lxd) -> None:
+    lxd.patch("", {"config": {NB_KEY: ",".join(ovn.northbound)}})
+
+
+def _make_uplink(cloud: Cloud, ovn: Ovn, wanted: Uplink, lxd: Lxd) -> None:
+    network = cloud.facts.networks.get(UPLINK)
+    for member in cloud.facts.members:
+        if network is None or member not in network.locations:
+            part = {"name": UPLINK, "type": "physical", "config": {"parent": ovn.uplinks[member]}}
+            lxd.post("networks", part, target=member)
+    values = wanted.settings.lxd_config()
+    body = {
+        "name": UPLINK,
+        "type": "physical",
+        "description": "Uplink for OVN networks",
+        "config": {**values, WRITTEN: _note(values)},
+    }
+    lxd.post("networks", body)
+
+
+def _make_default(lxd: Lxd) -> None:
+    body = {
+        "name": DEFAULT,
+        "type": "ovn",
+        "description": "Default OVN network",
+        "config": {"network": UPLINK},
+    }
+    lxd.post("networks", body)
+
+
+def _note(values: Mapping[str, str]) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+def _change(cloud: Cloud, wanted: Uplink, changes: Mapping[str, str], lxd: Lxd) -> None:
+    """Write the new settings, unless they cut an address in use or take a member's."""
+    faults = _cut(wanted, changes, lxd) + _taken(cloud, wanted, changes, lxd)
+    if faults:
+        raise Findings(faults)
+    uplink = cloud.facts.networks[UPLINK]
+    written = {**json.loads(uplink.config[WRITTEN]), **changes}
+    note = _note({key: value for key, value in written.items() if value})
+    # One PATCH, so that the values and the note of them cannot come apart.
+    lxd.patch(f"networks/{UPLINK}", {"config": {**changes, WRITTEN: note}})
+
+
+def _cut(wanted: Uplink, changes: Mapping[str, str], lxd: Lxd) -> tuple[str, ...]:
+    from machine.uplink import AddressRange, used_outside
+
+    ranges = list(wanted.settings.ranges)
+    six = wanted.settings.gateway6
+    if six is not None and not wanted.settings.ranges6:
+        ranges.append(AddressRange(six.network[0], six.network[-1]))
+    if not any(key.endswith(("ranges", "gateway")) for key in changes):
+        return ()
+    used = addresses_in_use(lxd)
+    outside = used_outside(ranges, used)
+    if not outside:
+        return ()
+    named = ", ".join(f"{address} ({used[address]})" for address in outside)
+    return (f"ovn-ipv4-range and ovn-ipv6-range leave out addresses in use: {named}",)
+
+
+def _taken(cloud: Cloud, wanted: Uplink, changes: Mapping[str, str], lxd: Lxd) -> tuple[str, ...]:
+    from machine.uplink import check_members
+
+    if not any(key.endswith(("ranges", "gateway")) for key in changes):
+        return ()
+    return check_members(
+        wanted.settings, {member: _addresses(member, lxd) for member in cloud.facts.members}
+    )
+
+
+def _addresses(member: str, lxd: Lxd) -> tuple[str, ...]:
+    """The addresses of a member's interfaces, as its LXD tells."""
+    found: list[str] = []
+    for interface in lxd.get(f"/1.0/networks?recursion=1&target={member}"):
+        if interface["managed"] or interface["type"] in ("loopback", "unknown"):
+            continue
+        state = lxd.get(f"/1.0/networks/{interface['name']}/state?target={member}")
+        found += [a["address"] for a in state["addresses"] or () if a["scope"] == "global"]
+    return tuple(found)
+
+
+def addresses_in_use(lxd: Lxd) -> dict[str, str]:
+    """What networks have of `UPLINK`, and for what, as far as LXD tells."""
+    used: dict[str, str] = {}
+    for project in lxd.get("/1.0/projects"):
+        query = f"project={project.rpartition('/')[2]}"
+        for network in lxd.get(f"/1.0/networks?recursion=1&{query}"):
+            if network["type"] == "ovn" and network["config"].get("network") == UPLINK:
+                used.update(_used_by(network, query, lxd))
+    return used
+
+
+def _used_by(network: Mapping[str, Any], query: str, lxd: Lxd) -> Iterator[tuple[str, str]]:
+    name = network["name"]
+    for key in ("volatile.network.ipv4.address", "volatile.network.ipv6.address"):
+        if network["config"].get(key):
+            yield network["config"][key], f"router of network {name}"
+    for kind, word in (("forwards", "forward"), ("load-balancers", "load balancer")):
+        try:
+            found = lxd.get(f"/1.0/networks/{name}/{kind}?recursion=1&{query}")
+        except DaemonError as fault:
+            if fault.code != 404:  # older LXDs have no load balancers
+                raise
+            continue
+        for item in found:
+            yield item["listen_address"], f"{word} of network {name}"
+
+
+def _heal(name: str, lxd: Lxd) -> None:
+    """Restart LXD, which may have joined without knowing where OVN's databases are.
+
+    LXD 5.0 keeps trying with what it knew before it joined; a restart helps, and leaves
+    instances alone. Where it does not, the cause is another one and a restart a nuisance.
+    """
+    if not lxd.restart(RESTART_INTERVAL):
+        raise CharmError(
+            f"network {DEFAULT} is unavailable on {name}, and restarting LXD did not help; "
+            "see `microovn status` and /var/snap/lxd/common/lxd/logs/lxd.log there"
+        )
+    deadline = time.monotonic() + HEAL_TIMEOUT
+    while lxd.get(f"/1.0/networks/{DEFAULT}?target={name}")["status"] != CREATED:
+        if time.monotonic() > deadline:
+            raise CharmError(
+                f"network {DEFAULT} is unavailable on {name} {HEAL_TIMEOUT:.0f} s after "
+                "LXD was restarted; see /var/snap/lxd/common/lxd/logs/lxd.log there"
+            )
+        time.sleep(0.5)

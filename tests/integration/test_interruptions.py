@@ -1,0 +1,130 @@
+"""Formation is disturbed, and ends all the same in one whole cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jubilant
+import pytest
+
+from integration import cloud
+from integration.cloud import APP
+from integration.conftest import LAB, a_model
+from integration.faults import Faults
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def juju(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
+    """A model for each test: each forms its own cloud."""
+    yield from a_model(request)
+
+
+@pytest.fixture
+def faults(juju: jubilant.Juju, lab: str) -> Faults:
+    if not lab:
+        pytest.skip("only the lab can do this to a machine")
+    return Faults(LAB, juju)
+
+
+@pytest.fixture
+def deploy(juju: jubilant.Juju, charm: Path, config):
+    def deploy(count: int = 3, **more: str | int) -> None:
+        juju.deploy(charm, APP, num_units=count, config={**config, **more})
+
+    return deploy
+
+
+def check(juju: jubilant.Juju, count: int) -> None:
+    """All units are one cluster, and nothing of the way there is left."""
+    cloud.wait_active(juju, count)
+    views = [cloud.members(juju, unit) for unit in cloud.units(juju)]
+    assert all(view == views[0] for view in views)
+    assert len(views[0]) == count
+    assert set(views[0].values()) == {"Online"}
+    unit = cloud.units(juju)[0]
+    trusted = {entry["name"] for entry in cloud.lxc_json(juju, unit, "config trust list")}
+    assert trusted <= set(views[0])
+    assert not [o for o in cloud.lxc_json(juju, unit, "operation list") if o["class"] == "token"]
+
+
+def says(juju: jubilant.Juju, unit: str, text: str) -> None:
+    """Wait until the unit's message has this text."""
+
+    def said(status: jubilant.Status) -> bool:
+        found = status.apps[APP].units.get(unit)
+        return found is not None and text in found.workload_status.message
+
+    juju.wait(said, delay=0.1)
+
+
+def test_the_leader_changes_before_anything_is_formed(juju, faults, deploy):
+    deploy()
+    juju.wait(lambda s: len(s.apps[APP].units) == 3, delay=0.1)
+    faults.elect(f"{APP}/2")
+    check(juju, 3)
+
+
+def test_the_leader_changes_while_units_join(juju, faults, deploy):
+    deploy()
+    says(juju, f"{APP}/1", "joining lxd")
+    faults.elect(f"{APP}/2")
+    check(juju, 3)
+
+
+def test_the_leader_changes_and_the_cloud_grows_under_the_new_one(juju, faults, deploy):
+    deploy(2)
+    cloud.wait_active(juju, 2)
+    faults.elect(f"{APP}/1")
+    juju.wait(lambda s: s.apps[APP].units[f"{APP}/1"].leader, delay=0.1)
+    juju.add_unit(APP)
+    check(juju, 3)
+
+
+def test_an_agent_is_killed_while_its_unit_joins(juju, faults, deploy):
+    deploy()
+    says(juju, f"{APP}/1", "joining lxd")
+    faults.kill_agent(f"{APP}/1")
+    check(juju, 3)
+
+
+def test_an_agent_is_killed_while_it_starts_the_cloud(juju, faults, deploy):
+    deploy()
+    says(juju, f"{APP}/0", "setting up")
+    faults.kill_agent(f"{APP}/0")
+    check(juju, 3)
+
+
+def test_a_join_hangs_and_is_tried_again(juju, faults, deploy):
+    """The joiner's LXD is frozen in the middle of its join for longer than it may take."""
+    deploy(2, **{"join-timeout": 10})
+    says(juju, f"{APP}/1", "joining lxd")
+    machine = faults.machine(f"{APP}/1")
+    faults.run("exec", machine, "--", "pkill", "-STOP", "-x", "lxd")
+    says(juju, f"{APP}/1", "joining lxd failed: LXD did not finish within 10 s")
+    check(juju, 2)
+
+
+def test_equal_host_names_block_both_that_have_not_joined(juju, faults, deploy):
+    deploy(1)
+    cloud.wait_active(juju, 1)
+    juju.add_machine()
+    juju.wait(lambda s: s.machines["1"].juju_status.current == "started", delay=0.1)
+    name = cloud.hostname(juju, f"{APP}/0")
+    juju.ssh("1", f"hostname {name}")
+    juju.add_unit(APP, to="1")
+    says(juju, f"{APP}/1", f"{APP}/0 and {APP}/1 are both on machines called {name}")
+    juju.remove_unit(f"{APP}/1")
+    juju.wait(lambda s: len(s.apps[APP].units) == 1, delay=0.2)
+    check(juju, 1)
+
+
+def test_bad_configuration_is_said_and_then_put_right(juju, deploy, config):
+    deploy(1, **{"local-driver": "ext4", "join-timeout": 1})
+    says(juju, f"{APP}/0", "local-driver='ext4' is none of zfs, btrfs, lvm, dir")
+    says(juju, f"{APP}/0", "join-timeout=1 is not between 10 and 3600 seconds")
+    assert cloud.lxc_json(juju, f"{APP}/0", "storage list") == []
+    juju.config(APP, {**config, "join-timeout": 300})
+    cloud.wait_active(juju, 1)
