@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ops
 
@@ -78,6 +78,7 @@ class World:
         self._committed = self._formation()
         self._tasks: dict[str, cloud.Task] = {}
         self._done: set[str] = set()
+        self._unsent: dict[str, str] = {}
         self.services = self._services()
         self.view = self._look()
 
@@ -106,7 +107,7 @@ class World:
             self._act(told)
             return True
         except CharmError as fault:
-            logger.warning("%s: %s", step, fault)
+            logger.warning("%s: %s", _label(step), fault)
             self._faults[_label(step)] = str(fault)
             return False
 
@@ -146,7 +147,7 @@ class World:
         others = relation.units if relation else ()
         units = {unit.name: unit for unit in (self._charm.unit, *others)}
         return peers.Bags(
-            tuple(units), lambda name: relation.data[units[name]] if relation else {}
+            tuple(units), lambda name: relation.data[units[name]] if relation else self._unsent
         )
 
     def _look(self) -> View:
@@ -299,18 +300,26 @@ class World:
             return None
         from cloud import ovn
 
-        network, status = facts.networks.get(ovn.DEFAULT), ""
-        if network is not None and network.kind == "ovn" and network.status == cloud.CREATED:
-            path = f"/1.0/networks/{ovn.DEFAULT}?target={self._name}"
-            status = self.lxd.get(path)["status"]
         assert self._settings is not None
-        uplinks, fit = {}, ()
+        default = self._part(facts, ovn.DEFAULT, "ovn")
+        uplink = self._part(facts, ovn.UPLINK, "physical") if self._settings.uplink else {}
+        more: dict[str, Any] = {
+            "status": default.get("status", ""),
+            "parent": uplink.get("config", {}).get("parent", ""),
+        }
         if issuer:
-            uplink = facts.networks.get(ovn.UPLINK)
-            if self._settings.uplink and (uplink is None or uplink.status != cloud.CREATED):
-                uplinks = _uplinks(view)
-            fit = tuple(_settled(view, service))
-        return ovn.look(self.microovn, service, fit=fit, uplinks=uplinks, status=status)
+            if self._settings.uplink and not uplink:
+                more["uplinks"] = _uplinks(view)
+            more["fit"] = tuple(_settled(view, service))
+        deep = self._event == "update_status" and not self._done
+        return ovn.look(self.microovn, service, self._name, deep=deep, **more)
+
+    def _part(self, facts: cloud.Facts, name: str, kind: str) -> Mapping[str, Any]:
+        """This member's part of a network that is ready; empty of any other."""
+        network = facts.networks.get(name)
+        if network is None or network.kind != kind or network.status != cloud.CREATED:
+            return {}
+        return self.lxd.get(f"/1.0/networks/{name}?target={self._name}")
 
     def _uplink_parent(self, facts: cloud.Facts | None = None) -> str:
         """This machine's uplink interface; raises Findings if it cannot have one."""
@@ -427,8 +436,10 @@ class World:
         self._write("grants", peers.dump_grants(grants))
 
     def _write(self, key: str, text: str) -> None:
-        assert self._relation is not None
-        self._relation.data[self._charm.unit][key] = text
+        # In the install hook there may be no relation yet; a later hook says it again.
+        relation = self._relation
+        bag = relation.data[self._charm.unit] if relation else self._unsent
+        bag[key] = text
 
     def _address(self) -> str:
         identity = self.view.mine.identity

@@ -9,6 +9,7 @@ changed stays and is spoken of.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from settings import Uplink
     from view import ServiceView
 
+logger = logging.getLogger(__name__)
+
 UPLINK, DEFAULT = "UPLINK", "default"
 NB_KEY = "network.ovn.northbound_connection"
-NB_PORT = 6641
+NB_PORT, SB_PORT = 6641, 6642
 WRITTEN = f"{MARK}.written"
 KEYS = (
     "ipv4.gateway",
@@ -47,7 +50,9 @@ class Ovn(Record):
     `ovn.env` does not say so; `lagging`: its northd was started with other ones. `members` and
     `centrals` are names; `fit` are members that may become a central now. `uplinks` are the
     interfaces of members as far as they have named one; `status` is the network `default`'s
-    on this member.
+    on this member, `parent` its interface in `UPLINK`. `lost` are servers of the databases on
+    machines that are no members any more, `astray` says that this member's controller has
+    other addresses than the databases': both are looked for in periodic hooks only.
     """
 
     driver: Microovn
@@ -59,26 +64,29 @@ class Ovn(Record):
     fit: tuple[str, ...] = ()
     uplinks: Mapping[str, str] = EMPTY
     status: str = ""
+    parent: str = ""
+    lost: tuple[tuple[str, str], ...] = ()
+    astray: bool = False
 
 
-def look(
-    driver: Microovn,
-    service: ServiceView,
-    *,
-    fit: tuple[str, ...] = (),
-    uplinks: Mapping[str, str] = EMPTY,
-    status: str = "",
-) -> Ovn:
-    """Ask MicroOVN; raises DaemonError."""
+def look(driver: Microovn, service: ServiceView, name: str, *, deep: bool, **more: Any) -> Ovn:
+    """Ask MicroOVN; `deep`: OVN's own commands as well. `more` are fields that others know.
+
+    Raises:
+        CharmError: it does not tell.
+    """
     from services.microovn import connections
 
     centrals = driver.centrals()
     northbound = connections(service.members, centrals, NB_PORT)
     told = _split(driver.environment().get("OVN_NB_CONNECT", ""))
     stale = set(told) != set(northbound)
-    if stale and driver.external_centrals():
+    external = stale and bool(driver.external_centrals())
+    if external:
         northbound, stale = told, False
     started = driver.northd_database()
+    if deep and not stale and not external:
+        more |= _look_deeply(driver, service, name, centrals)
     return Ovn(
         driver,
         service.names,
@@ -86,10 +94,25 @@ def look(
         northbound,
         stale,
         started is not None and set(_split(started)) != set(told),
-        fit,
-        uplinks,
-        status,
+        **more,
     )
+
+
+def _look_deeply(
+    driver: Microovn, service: ServiceView, name: str, centrals: tuple[str, ...]
+) -> dict[str, Any]:
+    from services.microovn import connections
+
+    try:
+        remote = _split(driver.remote())
+        return {
+            "astray": set(remote) != set(connections(service.members, centrals, SB_PORT)),
+            "lost": driver.lost_servers(service.members) if name in centrals else (),
+        }
+    except CharmError as fault:
+        # While OVN starts, for example; the action `status` says what is wrong for longer.
+        logger.info("OVN does not tell how it is: %s", fault)
+        return {}
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -118,10 +141,12 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
 
 
 def _own_tasks(cloud: Cloud, ovn: Ovn) -> Iterator[Task]:
-    if ovn.stale:
+    if ovn.stale or ovn.astray:
         yield Task("OVN's addresses", lambda _: ovn.driver.spread_environment())
     elif ovn.lagging:
         yield Task("OVN's northd", lambda _: ovn.driver.restart_northd())
+    if ovn.lost:
+        yield Task("OVN's databases, without lost servers", partial(_kick, ovn))
     if ovn.status == "Unavailable":
         yield Task(f"network {DEFAULT} on this member", partial(_heal, cloud.name))
 
@@ -204,6 +229,12 @@ def advice(cloud: Cloud) -> Iterator[str]:
         waiting = _waited_for(cloud, ovn, uplink)
         if waiting:
             yield f"network {UPLINK} waits for the uplink interface of {', '.join(waiting)}"
+    parent = wanted.interfaces.get(cloud.name)
+    if ovn.parent and parent and parent != ovn.parent:
+        yield (
+            f"network {UPLINK} stays on {ovn.parent} of {cloud.name}, as "
+            f"ovn-uplink-interface={parent} came after it"
+        )
     if uplink is not None and uplink.status == CREATED:
         yield from _stubborn(uplink, wanted)
 
@@ -225,6 +256,11 @@ def _stubborn(uplink: Entity, wanted: Uplink) -> Iterator[str]:
 # Doing it
 
 
+def _kick(ovn: Ovn, _: Lxd) -> None:
+    for database, server in ovn.lost:
+        ovn.driver.kick(database, server)
+
+
 def _connect(ovn: Ovn, lxd: Lxd) -> None:
     lxd.patch("", {"config": {NB_KEY: ",".join(ovn.northbound)}})
 
@@ -236,13 +272,12 @@ def _make_uplink(cloud: Cloud, ovn: Ovn, wanted: Uplink, lxd: Lxd) -> None:
             part = {"name": UPLINK, "type": "physical", "config": {"parent": ovn.uplinks[member]}}
             lxd.post("networks", part, target=member)
     values = wanted.settings.lxd_config()
-    body = {
-        "name": UPLINK,
-        "type": "physical",
-        "description": "Uplink for OVN networks",
-        "config": {**values, WRITTEN: _note(values)},
-    }
-    lxd.post("networks", body)
+    about = {"description": "Uplink for OVN networks"}
+    config = {**values, WRITTEN: _note(values)}
+    lxd.post("networks", {"name": UPLINK, "type": "physical", **about, "config": config})
+    # Some versions forget it where the members' parts came first.
+    if not lxd.get(f"/1.0/networks/{UPLINK}").get("description"):
+        lxd.patch(f"networks/{UPLINK}", about)
 
 
 def _make_default(lxd: Lxd) -> None:

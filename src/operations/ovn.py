@@ -59,7 +59,8 @@ def _remote_faults(driver: Microovn, service: ServiceView, centrals: tuple[str, 
     told, wanted = driver.remote(), connections(service.members, centrals, SB_PORT)
     if set(told.split(",")) == set(wanted) or driver.external_centrals():
         return []
-    return [f"OVN's controller here knows the databases at {told or 'none'}, not {wanted}"]
+    where = ",".join(wanted)
+    return [f"OVN's controller here knows the databases at {told or 'none'}, not {where}"]
 
 
 def _databases(

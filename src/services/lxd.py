@@ -13,8 +13,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
+import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +40,7 @@ logger = logging.getLogger(__name__)
 COMMON = Path("/var/snap/lxd/common/lxd")
 PORT = 8443
 UNIT_KEY = "user.microcloud.unit"  # in a member's configuration: which unit it is
+SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
 
@@ -214,13 +218,40 @@ class Lxd:
         """
         if self._mark.read() and self.look().presence is not Presence.MEMBER:
             logger.warning("cleaning LXD after a join that did not finish")
+            # A stop waits minutes for a join that hangs; there is nothing here to be lost.
+            self._kill()
             snaps.run("stop", "lxd")
-            for path in (*self._common.glob("*.crt"), *self._common.glob("*.key")):
-                path.unlink()
-            shutil.rmtree(self._common / "database", ignore_errors=True)
+            self._forget_everything()
             snaps.run("start", "lxd")
             self.wait_ready()
         self._mark.clear()
+
+    def _kill(self) -> None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+                name = (folder / "comm").read_text().strip()
+            except OSError:
+                continue  # it ended
+            # The daemon, and the dnsmasq of the networks that it made.
+            own = "logs" if name == "lxd" else "networks"
+            if any(str(self._common / own).encode() in word for word in command):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+    def _forget_everything(self) -> None:
+        for path in (*self._common.glob("*.crt"), *self._common.glob("*.key")):
+            path.unlink()
+        # The join made this member's part of each pool before it failed.
+        for mount in sorted((self._common / "storage-pools").glob("*")):
+            inside = ["nsenter", f"--mount={SNAP_NAMESPACE}"] if SNAP_NAMESPACE.exists() else []
+            subprocess.run([*inside, "umount", "-l", str(mount)], capture_output=True, check=False)
+        for network in (self._common / "networks").glob("*"):
+            subprocess.run(
+                ["ip", "link", "delete", network.name], capture_output=True, check=False
+            )
+        for name in ("database", "storage-pools", "disks", "networks"):
+            shutil.rmtree(self._common / name, ignore_errors=True)
 
     def remove(self, name: str, *, force: bool) -> None:
         """Take a member out of the cluster.

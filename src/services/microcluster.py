@@ -181,7 +181,7 @@ class Microcluster:
             for path in (self._common / folder).glob("*"):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
-                else:
+                elif not path.is_socket():  # the daemon makes it anew by itself
                     path.unlink(missing_ok=True)
         # The daemon alone: it starts the other services of the snap when they have a task.
         snaps.run("start", "--enable", f"{self.name}.daemon")

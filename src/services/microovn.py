@@ -16,7 +16,7 @@ from typing import Any
 import snaps
 from errors import CharmError, DaemonError
 from record import Record
-from services.microcluster import CALL_TIMEOUT, Microcluster
+from services.microcluster import CALL_TIMEOUT, Microcluster, host_of
 from view import Member
 
 COMMON = Path("/var/snap/microovn/common")
@@ -131,8 +131,12 @@ class Microovn(Microcluster):
 
     def northd_state(self) -> str:
         """`active`, `standby`, `paused`; "" where no northd runs or it does not answer."""
+        sockets = sorted((self._common / "run/ovn").glob("ovn-northd*.ctl"))
+        if not sockets:
+            return ""
+        newest = max(sockets, key=lambda socket: socket.stat().st_mtime)
         try:
-            said = self._tool("ovn-appctl", "-t", "ovn-northd", "status")
+            said = self._tool("ovn-appctl", "-t", str(newest), "status")
         except CharmError:
             return ""
         return said.partition("Status:")[2].strip()
@@ -142,12 +146,31 @@ class Microovn(Microcluster):
 
         `database` is nb or sb.
         """
-        full = {"nb": "OVN_Northbound", "sb": "OVN_Southbound"}[database]
-        control = self._common / f"run/ovn/ovn{database}_db.ctl"
-        said = self._tool("ovn-appctl", "-t", str(control), "cluster/status", full)
+        said = self._tool("ovn-appctl", "-t", *self._control_of(database, "cluster/status"))
         lines = said.partition("Servers:")[2].splitlines()
         places = (line.partition(" at ")[2].split(")")[0].split() for line in lines)
         return tuple(sorted(place[0] for place in places if place))
+
+    def lost_servers(self, members: Iterable[Member]) -> tuple[tuple[str, str], ...]:
+        """The databases' servers on machines that are no members any more: (nb or sb, server).
+
+        Only a central can tell. They count for the majority that a database needs.
+        """
+        hosts = {member.address for member in members}
+        found = [(name, server) for name in ("nb", "sb") for server in self.raft(name)]
+        return tuple(
+            (name, server)
+            for name, server in found
+            if host_of(server.partition(":")[2]) not in hosts
+        )
+
+    def kick(self, database: str, server: str) -> None:
+        """Take a server out of a database's cluster (nb or sb)."""
+        self._tool("ovn-appctl", "-t", *self._control_of(database, "cluster/kick"), server)
+
+    def _control_of(self, database: str, command: str) -> tuple[str, str, str]:
+        full = {"nb": "OVN_Northbound", "sb": "OVN_Southbound"}[database]
+        return str(self._common / f"run/ovn/ovn{database}_db.ctl"), command, full
 
     def remote(self) -> str:
         """The southbound addresses that this member's controller uses."""

@@ -53,8 +53,13 @@ def hostname(juju: jubilant.Juju, unit: str) -> str:
     return sh(juju, unit, "hostname").strip()
 
 
-def wait_active(juju: jubilant.Juju, count: int, timeout: float = 300) -> jubilant.Status:
-    """Wait until there are this many units, all active, and no agent is at work."""
+def wait_active(
+    juju: jubilant.Juju, count: int, timeout: float = 300, *, errors: bool = False
+) -> jubilant.Status:
+    """Wait until there are this many units, all active, and no agent is at work.
+
+    A failed hook ends the waiting, unless `errors` are part of the story.
+    """
 
     def ready(status: jubilant.Status) -> bool:
         app = status.apps.get(APP)
@@ -65,7 +70,8 @@ def wait_active(juju: jubilant.Juju, count: int, timeout: float = 300) -> jubila
             and jubilant.all_agents_idle(status, APP)
         )
 
-    return juju.wait(ready, error=any_hook_failed, delay=0.3, successes=2, timeout=timeout)
+    error = None if errors else any_hook_failed
+    return juju.wait(ready, error=error, delay=0.3, successes=2, timeout=timeout)
 
 
 def any_hook_failed(status: jubilant.Status) -> bool:

@@ -29,9 +29,10 @@ def lab() -> Iterator[str]:
         return
     if os.geteuid() != 0:
         pytest.exit("the lab needs root; with a Juju controller: make integration JUJU=real", 1)
-    os.environ["LAB"] = f"it{os.getpid() % 10000}"
+    os.environ.setdefault("LAB", f"it{os.getpid() % 10000}")
     os.environ["PATH"] = f"{LAB.parent}:{os.environ['PATH']}"
-    subprocess.run([LAB, "up"], check=True, timeout=120)
+    shape = Path(__file__).parent / "shape.yaml"
+    subprocess.run([LAB, "up", "--shape", shape], check=True, timeout=120)
     yield os.environ["LAB"]
     subprocess.run([LAB, "down"], check=True, timeout=120)
 

@@ -107,12 +107,16 @@ def test_nothing_readable_in_an_action_result(juju: jubilant.Juju, watched: Watc
 
 def test_nothing_readable_in_files_but_root_s(juju: jubilant.Juju, watched: Watcher):
     for unit in cloud.units(juju):
+        open_to_others = cloud.sh(
+            juju, unit, "find /var/lib/microcloud-charm -mindepth 1 -type d -perm /077"
+        )
+        assert open_to_others.strip() == "", "others can look into the charm's state"
+        key = cloud.sh(juju, unit, "stat -c %a /var/lib/microcloud-charm/*/key")
+        assert key.strip() == "600"
         found = cloud.sh(
             juju,
             unit,
-            "find /var/lib/microcloud-charm -type f -perm /077 -print; "
-            "find /var/lib/microcloud-charm -type d -path '*/*-*' -perm /077 -print; "
             "grep -rlE 'eyJzZXJ2ZXJfbmFtZSI6' /var/lib/microcloud-charm /var/log/juju /tmp "
-            "2>/dev/null || true",
+            "/var/lib/juju/agents 2>/dev/null || true",
         )
         assert found.strip() == ""

@@ -150,6 +150,8 @@ def execute(lab: Lab, args: argparse.Namespace) -> int:
     """Become a command on a machine."""
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
     if args.command == "shell":
+        if words:
+            raise LabError("lab shell takes no command: `lab exec MACHINE -- COMMAND`")
         words = ["/bin/bash", "-l"]
     if not words:
         raise LabError("lab exec: which command? `lab exec MACHINE -- COMMAND`")
@@ -183,7 +185,10 @@ def fault(lab: Lab, args: argparse.Namespace) -> int:
     if not args.name:
         print(faults.usage())
         return 0
-    result = faults.call(lab, args.name, args.words)
+    try:
+        result = faults.call(lab, args.name, args.words)
+    except (RuntimeError, OSError) as error:  # the controller's own sentences
+        raise LabError(f"lab fault {args.name}: {error}") from error
     if result is not None:
         print(result if isinstance(result, str) else json.dumps(result))
     return 0

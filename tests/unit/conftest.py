@@ -27,8 +27,10 @@ REPO = Path(__file__).parent.parent.parent
 SNAP = """#!/bin/sh
 # A `snap` that says yes, and writes down what it was asked.
 echo "$@" >> "{machine}/snap.log"
-case "$1" in install) mkdir -p "{machine}/snap/$2"; ln -sfn 1 "{machine}/snap/$2/current"
-  mkdir -p "{machine}/snap/$2/1";; esac
+case "$1" in
+  connections) cat "{machine}/connections";;
+  install) mkdir -p "{machine}/snap/$2/1"; ln -sfn 1 "{machine}/snap/$2/current";;
+esac
 """
 
 
@@ -63,6 +65,16 @@ class Machine:
         info = [{"local": ip, "prefixlen": int(n), "scope": "global"} for ip, n in found]
         link = {"ifname": name, "flags": ["BROADCAST", "UP"], "mtu": 1500, "addr_info": info}
         self.links.append({**link, "link_type": "ether", "address": "00:16:3e:0:0:1", **more})
+
+    @property
+    def connections(self) -> list[str]:
+        """The lines of `snap connections`."""
+        path = self.folder / "connections"
+        return path.read_text().splitlines() if path.exists() else []
+
+    @connections.setter
+    def connections(self, lines: list[str]) -> None:
+        (self.folder / "connections").write_text("\n".join(lines) + "\n")
 
     @property
     def snap_calls(self) -> list[str]:
@@ -122,6 +134,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(snaps, "SNAP", str(tmp_path / "snap-command"))
     monkeypatch.setattr(world, "STATE", tmp_path / "state")
     monkeypatch.setattr(socket, "gethostname", lambda: "micro1")
+    (tmp_path / "connections").touch()
     command = tmp_path / "snap-command"
     command.write_text(SNAP.format(machine=tmp_path))
     command.chmod(0o755)

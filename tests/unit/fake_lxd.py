@@ -32,6 +32,7 @@ class FakeLxd:
     instances: list[dict[str, Any]] = field(default_factory=list)
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
     local_status: str = ""
+    parents: dict[str, str] = field(default_factory=dict)
     interfaces: list[dict[str, Any]] = field(default_factory=list)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     forwards: list[str] = field(default_factory=list)
@@ -161,6 +162,9 @@ class FakeLxd:
             return [*self.networks.values(), *(self.interfaces if "target" in query else ())]
         if len(parts) == 1:
             network = self.networks[parts[0]]
+            parent = self.parents.get((query.get("target") or [""])[0])
+            if parent and parts[0] == "UPLINK":
+                network = {**network, "config": {**network["config"], "parent": parent}}
             return {**network, "status": self.local_status or network["status"]}
         if parts[1] == "state":
             found = self.addresses.get(query["target"][0], [])
@@ -177,6 +181,8 @@ class FakeLxd:
         return ["/1.0/projects/default"]
 
     def _post_networks(self, _parts: list[str], query: Query, body: dict[str, Any]) -> None:
+        if "parent" in body.get("config", {}):
+            self.parents[query["target"][0]] = body["config"].pop("parent")
         self._define(self.networks, query, body)
 
     @staticmethod

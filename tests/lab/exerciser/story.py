@@ -18,6 +18,7 @@ import jubilant
 
 WAIT = 40.0  # seconds any expected change may take, on two busy cores
 POLL = 0.1  # seconds between two looks
+SLOW_POLL = 0.25  # seconds between two looks at the whole status, which costs a process
 QUIET = 0.5  # seconds without any new event before a model counts as settled
 
 
@@ -174,7 +175,7 @@ class Story:
                 return status
             if time.monotonic() > deadline:
                 raise AssertionError(f"not settled within {timeout:g} s\n{self.picture()}")
-            time.sleep(POLL)
+            time.sleep(SLOW_POLL)
 
     def _total(self) -> int:
         return sum(path.stat().st_size for path in self.log_dir.glob("*/events.jsonl"))

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.host import syscalls as sc
 
+CHECKOUT = Path(__file__).resolve().parents[3]
 OVERLAYS = ("etc", "var", "root", "home", "opt", "usr")
 OWN = ("proc", "sys", "dev", "run", "tmp", "mnt", "media", "snap")
 NEVER = ("lost+found", "old_root", "boot")
@@ -128,6 +130,7 @@ def build(home: Path, hierarchies: list[Hierarchy]) -> None:
     sc.bind(str(home / "snap"), f"{root}/snap")
     sc.bind(str(home / "tmp"), f"{root}/tmp")
     sc.mount("tmpfs", f"{root}/run", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755")
+    _show_code(root)
     for name in ("lock", "lab", "udev/data", ".clean/proc", ".clean/sys"):
         os.makedirs(f"{root}/run/{name}")
     os.chmod(f"{root}/run/lock", 0o1777)
@@ -135,6 +138,15 @@ def build(home: Path, hierarchies: list[Hierarchy]) -> None:
     _pseudo_filesystems(root, hierarchies)
     _devices(f"{root}/dev")
     sc.pivot_root(root)
+
+
+def _show_code(root: str) -> None:
+    """Bring the lab's own code and its Python along if they stand where a machine has its own."""
+    hidden = [Path("/", name) for name in (*OWN, *REAL, *EMPTIED)]
+    for place in {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)}:
+        if any(place.is_relative_to(own) for own in hidden):
+            os.makedirs(f"{root}{place}", exist_ok=True)
+            sc.bind(str(place), f"{root}{place}")
 
 
 def share() -> None:

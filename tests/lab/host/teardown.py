@@ -21,6 +21,7 @@ from lab.layout import Lab
 def remove(lab: Lab) -> list[str]:
     """Remove the lab; return a sentence for everything that is left. Works on half a lab."""
     problems: list[str] = []
+    _kill_controllers(lab)
     _destroy_machines(lab, problems)
     # From here on by what the kernel has, not by what is on disk: that may be gone.
     for name in cgroups.of_lab(f"{lab.name}-m"):
@@ -40,6 +41,22 @@ def remove(lab: Lab) -> list[str]:
     except OSError as error:
         problems.append(f"directory {lab.root}: {error}")
     return problems
+
+
+def _kill_controllers(lab: Lab) -> None:
+    """Kill a Juju controller of this lab whose record of itself is gone."""
+    module, root = b"lab.juju.controller", f"LAB_ROOT={lab.base}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[1:4] == [b"-m", module, lab.name.encode()] and root in (
+                entry / "environ"
+            ).read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue  # it ended while we looked
 
 
 def _destroy_machines(lab: Lab, problems: list[str]) -> None:

@@ -31,8 +31,9 @@ def _call(lab: Any, method: str, **params: Any) -> Any:
         client.close()
 
 
-def kill_hook(lab: Any, unit: str, call: int, *, hook: str = "", when: str = "before",
-              model: str = "") -> str:
+def kill_hook(
+    lab: Any, unit: str, call: int, *, hook: str = "", when: str = "before", model: str = ""
+) -> str:
     """Kill the unit's next hook (of that name, if given) at its `call`-th hook-tool call, once.
 
     `when`: "before" the call takes effect or "after" it did, in both cases without an answer.
@@ -52,8 +53,15 @@ def delay(lab: Any, unit: str, seconds: float, *, hook: str = "", model: str = "
 
 def redeliver(lab: Any, unit: str, *, endpoint: str = "", model: str = "") -> str:
     """Send relation-changed again for everything the unit has seen already."""
-    return str(_call(lab, "add_fault", model=model, unit=unit,
-                     fault={"type": "redeliver", "endpoint": endpoint}))
+    return str(
+        _call(
+            lab,
+            "add_fault",
+            model=model,
+            unit=unit,
+            fault={"type": "redeliver", "endpoint": endpoint},
+        )
+    )
 
 
 def clear(lab: Any) -> None:

@@ -118,8 +118,12 @@ class LocalProvider:
         loop = 'trap "exit 0" TERM; while :; do "$@"; rc=$?; [ $rc = 0 ] && exit; sleep 0.2; done'
         log = (self._dir(lab_id) / f"{name}.log").open("ab")
         process = subprocess.Popen(
-            ["bash", "-c", loop, "agent", *argv], env={**os.environ, **env}, stdout=log,
-            stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            ["bash", "-c", loop, "agent", *argv],
+            env={**os.environ, **env},
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         log.close()
         (self._dir(lab_id) / f"{name}.pid").write_text(str(process.pid))

@@ -64,7 +64,10 @@ def unit(snap: Snap, name: str) -> str:
 def register(snap: Snap, installed: Installed, *, start: bool) -> None:
     """Hand a snap's services to the supervisor, in order; start them if asked to."""
     values = substitutions(snap.name, installed.revision)
+    known = supervisor.states()
     for name, daemon in snap.services.items():
+        # A refresh leaves as it was what somebody has enabled or disabled since the install.
+        enabled = bool(known.get(unit(snap, name), {}).get("enabled", daemon.enabled))
         env = environment(snap, installed.revision, values)
         env.update({k: replace(v, values) for k, v in daemon.env.items()})
         spec = Service(
@@ -76,9 +79,9 @@ def register(snap: Snap, installed: Installed, *, start: bool) -> None:
             kill=daemon.kill,
             stop_timeout=daemon.stop_timeout,
             stop_signal=daemon.stop_signal,
-            enabled=daemon.enabled,
+            enabled=enabled,
         )
-        supervisor.add(spec, start=start and daemon.enabled)
+        supervisor.add(spec, start=start and enabled)
 
 
 def unregister(snap: Snap) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -31,8 +33,11 @@ def hostname(story: Story, unit: str) -> str:
     return str(status.machines[status.apps["exerciser"].units[unit].machine].hostname)
 
 
-def hold(story: Story, unit: str, event: str, name: str) -> dict[str, int]:
-    """Have a unit write its bag and hold in its next event; return a mark from before."""
+def hold(story: Story, unit: str, event: str, name: str, keep: bool = False) -> dict[str, int]:
+    """Have a unit write its bag and hold in its next event; return a mark from before.
+
+    If the event is sent again the unit does nothing in it, or, with `keep`, the same again.
+    """
     mark = story.mark(*story.units())
     story.plan(
         unit,
@@ -40,6 +45,7 @@ def hold(story: Story, unit: str, event: str, name: str) -> dict[str, int]:
         {"set": {"endpoint": "cluster", "of": "unit", "data": {"half": name}}},
         {"touch": str(story.log_dir / f"{name}-held")},
         {"await": str(story.log_dir / f"{name}-go")},
+        keep=keep,
     )
     story.juju.config("exerciser", {"greeting": name})
     story.until("the hook is held", (story.log_dir / f"{name}-held").exists)
@@ -102,21 +108,25 @@ def test_killed_controller_forgets_nothing(story: Story, trio: list[str], lab_up
 
 
 def test_killed_controller_during_a_hook(story: Story, trio: list[str], lab_up: str) -> None:
-    """The hook ends while nobody listens; what it wrote arrives once, when somebody does."""
-    mark = hold(story, trio[0], "config-changed", "deaf")
+    """What the hook wrote arrives once, whether or not it had to be run again for that."""
+    leader = trio[0]
+    mark = hold(story, leader, "config-changed", "deaf", keep=True)
     lab = Lab(lab_up)
     controller.stop(lab, kill=True)
     controller.start(lab)
     (story.log_dir / "deaf-go").touch()
     for unit in trio[1:]:
-        story.sent(unit, f"cluster-relation-changed {trio[0]}", mark)
-    story.settle()
-    assert half(story, trio[0]) == "deaf"
+        story.sent(unit, f"cluster-relation-changed {leader}", mark)
+    status = story.settle()
+    (story.log_dir / leader.replace("/", "-") / "plan" / "config-changed.json").unlink()
+    assert status.apps["exerciser"].units[leader].workload_status.current != "error"
+    assert half(story, leader) == "deaf"
+    assert set(story.since(mark)[leader]) == {"config-changed"}
+    for unit in trio[1:]:
+        assert story.since(mark)[unit].count(f"cluster-relation-changed {leader}") == 1
 
 
-def test_cut_link_is_caught_up_in_one_event(
-    story: Story, trio: list[str], lab_command: LabCommand
-) -> None:
+def test_cut_link_is_caught_up(story: Story, trio: list[str], lab_command: LabCommand) -> None:
     cut = trio[2]
     machine = hostname(story, cut)
     lab_command("link", "cut", machine)
@@ -131,7 +141,9 @@ def test_cut_link_is_caught_up_in_one_event(
         lab_command("link", "heal", machine)
     story.sent(cut, f"cluster-relation-changed {trio[0]}", mark)
     story.settle()
-    assert story.since(mark)[cut] == [f"cluster-relation-changed {trio[0]}"]
+    caught_up = story.since(mark)[cut]  # once for what was on its way when the link was cut
+    assert 1 <= len(caught_up) <= 2
+    assert set(caught_up) == {f"cluster-relation-changed {trio[0]}"}
     assert story.one(cut, get={"endpoint": "cluster", "of": trio[0]})["while"] == "c"
 
 
@@ -159,16 +171,33 @@ def test_power_loss_in_a_hook(story: Story, trio: list[str], lab_command: LabCom
     assert half(story, unit) is None
 
 
-def test_unit_is_killed_at_its_nth_tool_call(
-    story: Story, trio: list[str], lab_command: LabCommand
+def trace(lab_name: str, unit: str, hook: str) -> list[dict]:
+    """Return the lab's own record of a unit's runs of a hook, which no charm can forget."""
+    path = controller.root_of(Lab(lab_name)) / "hooks.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [line for line in lines if (line["unit"], line["hook"]) == (unit, hook)]
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_hook_killed_at_its_nth_tool_call(
+    story: Story, trio: list[str], lab_command: LabCommand, lab_up: str, call: int
 ) -> None:
     unit = trio[1]
-    mark = story.mark(*trio)
-    model = story.juju.model or ""
-    lab_command("fault", "kill-hook", unit, "2", "--hook", "config-changed", "--model", model)
-    story.juju.config("exerciser", {"greeting": "nth"})
-    story.until("the hook is run", lambda: "config-changed" in story.since(mark)[unit], 20)
+    before = len(trace(lab_up, unit, "config-changed"))
+    fault = ["fault", "kill-hook", unit, str(call), "--hook", "config-changed"]
+    lab_command(*fault, "--model", story.juju.model or "")
+    story.juju.config("exerciser", {"greeting": f"killed at {call}"})
+
+    def runs() -> list[dict]:
+        return trace(lab_up, unit, "config-changed")[before:]
+
+    story.until("the hook is run again", lambda: len(runs()) == 2, 20)
     status = story.settle()
+    killed, whole = runs()
+    assert killed["rc"] != 0
+    assert killed["calls"] == call
+    assert whole["rc"] == 0
+    assert whole["calls"] > call
     assert status.apps["exerciser"].units[unit].workload_status.current != "error"
 
 
@@ -177,14 +206,19 @@ def test_lost_leader_is_replaced_when_its_lease_ends(
 ) -> None:
     leader = trio[0]
     mark = story.mark(*trio)
+    lab_command("fault", "set-knob", "lease", "6")  # seconds; it is 60 in real Juju
+    lab_command("fault", "give-lease", "exerciser", leader, "--model", story.juju.model or "")
+    begun = time.time()
     lab_command("power", "off", hostname(story, leader))
-    lab_command("fault", "expire-lease", "exerciser", "--model", story.juju.model or "")
     story.until(
         "somebody else is elected",
         lambda: any("leader-elected" in events for events in story.since(mark).values()),
+        100,
     )
+    lab_command("fault", "set-knob", "lease", "60")
     (elected,) = [unit for unit, events in story.since(mark).items() if "leader-elected" in events]
     assert elected in trio[1:]
+    assert story.last(elected, "leader-elected").time - begun > 1
     assert story.leader() == elected
     assert story.one(elected, leader=True) is True
     assert story.since(mark)[leader] == []

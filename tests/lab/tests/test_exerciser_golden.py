@@ -47,9 +47,7 @@ class Life:
             "second unit": lambda: juju.add_unit("exerciser"),
             "third unit": lambda: juju.add_unit("exerciser"),
             "follower writes its bag": lambda: self.write("exerciser/1", "cluster", "unit", "a"),
-            "follower writes the same again": lambda: self.write(
-                "exerciser/1", "cluster", "unit", "a"
-            ),
+            "follower writes the same again": self.write_again,
             "leader writes the application's bag": lambda: self.write(
                 "exerciser/0", "cluster", "app", "b"
             ),
@@ -66,6 +64,14 @@ class Life:
             "remove the application": lambda: juju.remove_application("exerciser"),
         }
         steps[step]()
+
+    def write_again(self) -> None:
+        """Write past ops, which would not even send a value that is there already."""
+        env = self.story.last("exerciser/1", "cluster-relation-created").env
+        done = self.story.tool(
+            "exerciser/1", "relation-set", "-r", env["JUJU_RELATION_ID"], "word=a"
+        )
+        assert done["rc"] == 0
 
     def integrate(self) -> None:
         self.story.juju.integrate("exerciser:visit", "visitor:host")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jubilant
 import pytest
 
-from lab.exerciser.story import Story
+from lab.exerciser.story import Record, Story
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PORTS = ["443/tcp", "8080/tcp"]
@@ -396,12 +396,16 @@ def test_a_failed_hook_is_an_error_and_is_retried(story: Story, pair: tuple[str,
     assert story.juju.run(leader, "echo").status == "completed"  # actions run meanwhile
     first = story.sent(leader, "config-changed", mark)
     plan.unlink()
-    story.until("it recovers", lambda: _current(story, leader) != "error", 20)
-    runs = [r for r in story.lines(leader)[mark[leader] :] if r.event == "config-changed"]
-    assert len(runs) == 2
+    story.until("it is retried", lambda: len(_runs(story, leader, mark)) == 2, 20)
+    runs = _runs(story, leader, mark)
     assert 3.5 < runs[1].time - first.time < 9  # 5 s and some jitter
     story.settle()
+    assert _current(story, leader) != "error"
     assert story.since(mark)[follower] == ["config-changed"]  # nothing of "try" came through
+
+
+def _runs(story: Story, unit: str, mark: dict[str, int]) -> list[Record]:
+    return [r for r in story.lines(unit)[mark[unit] :] if r.event == "config-changed"]
 
 
 def _current(story: Story, unit: str) -> str:
@@ -701,3 +705,35 @@ def test_unsupported_commands_are_refused_by_name(story: Story, pair: tuple[str,
     with pytest.raises(jubilant.CLIError) as caught:
         story.juju.cli("make-tea", include_model=False)
     assert "make-tea" in caught.value.stderr
+
+
+# --- two units on one machine -------------------------------------------------------------------
+
+
+def test_units_on_one_machine_take_turns(
+    story: Story, pair: tuple[str, str], deploy: Callable[..., None]
+) -> None:
+    """Hooks and actions need the machine's lock."""
+    machine = story.juju.status().apps["exerciser"].units[pair[0]].machine
+    deploy("visitor", to=machine)
+    story.sent("visitor/0", "start")
+    story.settle()
+    assert story.juju.status().apps["visitor"].units["visitor/0"].machine == machine
+    held, go = story.log_dir / "lock-held", story.log_dir / "lock-go"
+    story.plan(pair[0], "config-changed", {"touch": str(held)}, {"await": str(go)})
+    story.juju.config("exerciser", {"greeting": "lock"})
+    story.until("the hook is held", held.exists)
+    mark = story.mark("visitor/0")
+    with pytest.raises(TimeoutError):
+        story.juju.run("visitor/0", "perform", {"steps": "[]"}, wait=1.0)
+    assert story.lines("visitor/0")[mark["visitor/0"] :] == []
+    go.touch()
+    story.sent("visitor/0", "perform-action", mark)
+
+
+def test_a_machine_is_kept_while_a_unit_is_on_it(story: Story, pair: tuple[str, str]) -> None:
+    machine = story.juju.status().apps["exerciser"].units[pair[0]].machine
+    story.juju.remove_application("visitor")
+    story.until("the application is gone", lambda: "visitor" not in story.juju.status().apps)
+    assert machine in story.juju.status().machines
+    assert story.one(pair[0], leader=True) is True

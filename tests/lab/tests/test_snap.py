@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -204,12 +205,13 @@ def test_change_goes_on_when_the_caller_is_killed(lxd: Machine) -> None:
     snap(lxd, "remove", "lxd")
     argv = lxd.argv("snap", "install", "lxd")
     caller = subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
-    time.sleep(0.12)
-    os.killpg(caller.pid, 9)
+    lock = lxd.root / "overlay/var/upper/lib/snapd/change-lxd.lock"
+    end = time.monotonic() + 10
+    while lock.read_text() != "install-snap" and time.monotonic() < end:
+        time.sleep(0.005)
+    os.killpg(caller.pid, signal.SIGKILL)
     caller.wait()
-    for _ in range(100):
-        if "lxd" in snap(lxd, "list")[1] and lxd.services().get("snap.lxd.daemon"):
-            break
+    while "snap.lxd.daemon" not in lxd.services() and time.monotonic() < end:
         time.sleep(0.05)
     lxd.run("lxd", "waitready", "--timeout=30")
 

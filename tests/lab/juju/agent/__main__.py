@@ -15,8 +15,11 @@ def options(argv: list[str]) -> Options:
     values = dict(zip(argv[::2], argv[1::2], strict=True))
     host, _, port = values["--controller"].rpartition(":")
     return Options(
-        unit=values["--unit"], model=values["--model"], controller=(host, int(port)),
-        tool=Path(values["--tool"]), trace=Path(values["--trace"]),
+        unit=values["--unit"],
+        model=values["--model"],
+        controller=(host, int(port)),
+        tool=Path(values["--tool"]),
+        trace=Path(values["--trace"]),
         data_dir=Path(values.get("--data-dir", "/var/lib/juju")),
         interfaces=values.get("--interfaces", ""),
     )

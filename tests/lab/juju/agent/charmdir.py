@@ -12,7 +12,8 @@ def install_charm(source: Path, target: Path, manifest: Path) -> None:
     """Copy a charm over its predecessor; files only the predecessor had are removed."""
     new = sorted(
         str(Path(folder, name).relative_to(source))
-        for folder, _, names in os.walk(source) for name in names
+        for folder, _, names in os.walk(source)
+        for name in names
     )
     old: list[str] = json.loads(manifest.read_text()) if manifest.exists() else []
     target.mkdir(parents=True, exist_ok=True)

@@ -34,9 +34,16 @@ class HookContext:
     """Caches, buffered changes and the facts of one hook, action or command."""
 
     def __init__(
-        self, unit: str, link: Link, local: LocalState, remote: Doc, facts: Doc,
-        interfaces: list[Doc], bags: dict[tuple[int, str], dict[str, str]],
-        hook: Hook | None = None, task: Task | None = None,
+        self,
+        unit: str,
+        link: Link,
+        local: LocalState,
+        remote: Doc,
+        facts: Doc,
+        interfaces: list[Doc],
+        bags: dict[tuple[int, str], dict[str, str]],
+        hook: Hook | None = None,
+        task: Task | None = None,
     ):
         self.unit = unit
         self.app = unit.rpartition("/")[0]
@@ -68,7 +75,8 @@ class HookContext:
         """Ids of the relations the unit knows; a broken one is not among them."""
         broken = self.hook.relation if self.hook and self.hook.kind == "relation-broken" else -1
         return sorted(
-            int(rid) for rid, state in self.local.relations.items()
+            int(rid)
+            for rid, state in self.local.relations.items()
             if int(rid) != broken and (not endpoint or state.endpoint == endpoint)
         )
 
@@ -102,9 +110,9 @@ class HookContext:
         The bags of remote units are kept across hooks and read again only in joined and changed
         hooks for that unit (the agent drops them there): elsewhere they may be old.
         """
-        member = "/" in who and who != self.unit and who in self.local.relations[
-            str(relation)
-        ].members
+        member = (
+            "/" in who and who != self.unit and who in self.local.relations[str(relation)].members
+        )
         store = self._bags if member else self._read
         if (relation, who) not in store:
             store[(relation, who)] = self.link.call("settings", relation=relation, who=who)
@@ -143,15 +151,22 @@ class HookContext:
         self._storage.append([name, directive])
 
     def changes(self) -> Doc:
-        """Everything buffered, as the controller's `commit` takes it; empty if there is nothing."""
+        """Everything buffered, as the controller's `commit` takes it; empty if nothing is."""
         doc: Doc = {}
         relations = {
-            str(rid): {"app" if who == self.app else "unit": values
-                       for who, values in writes.items()}
-            for rid, writes in self._writes.items() if str(rid) in self.local.relations
+            str(rid): {
+                "app" if who == self.app else "unit": values for who, values in writes.items()
+            }
+            for rid, writes in self._writes.items()
+            if str(rid) in self.local.relations
         }
-        parts = (("relations", relations), ("ports", self._ports), ("state", self._state),
-                 ("storage", self._storage), ("secrets", self.secrets))
+        parts = (
+            ("relations", relations),
+            ("ports", self._ports),
+            ("state", self._state),
+            ("storage", self._storage),
+            ("secrets", self.secrets),
+        )
         for name, value in parts:
             if value or (value is not None and name in ("ports", "state")):
                 doc[name] = value

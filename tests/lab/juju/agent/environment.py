@@ -27,9 +27,13 @@ def hook_environment(agent: Agent, context: HookContext, ident: str, name: str) 
         env["JUJU_ACTION_UUID"] = task.ident
         env["JUJU_ACTION_TAG"] = f"action-{task.ident}"
     if agent.facts["v4"]:
-        env.update({"JUJU_CHARM_TRACE_CONFIG_HTTP_ENDPOINT": "",
-                    "JUJU_CHARM_TRACE_CONFIG_GRPC_ENDPOINT": "",
-                    "JUJU_CHARM_TRACE_CONFIG_CA_CERT": ""})
+        env.update(
+            {
+                "JUJU_CHARM_TRACE_CONFIG_HTTP_ENDPOINT": "",
+                "JUJU_CHARM_TRACE_CONFIG_GRPC_ENDPOINT": "",
+                "JUJU_CHARM_TRACE_CONFIG_CA_CERT": "",
+            }
+        )
     return env
 
 

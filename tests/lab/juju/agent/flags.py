@@ -17,8 +17,18 @@ class ToolError(Exception):
 
 
 _BOOLS = {
-    "1": True, "t": True, "T": True, "true": True, "TRUE": True, "True": True,
-    "0": False, "f": False, "F": False, "false": False, "FALSE": False, "False": False,
+    "1": True,
+    "t": True,
+    "T": True,
+    "true": True,
+    "TRUE": True,
+    "True": True,
+    "0": False,
+    "f": False,
+    "F": False,
+    "false": False,
+    "FALSE": False,
+    "False": False,
 }
 
 
@@ -77,7 +87,9 @@ def render(value: Any, style: str) -> str:
     if style == "yaml":
         return as_yaml(value)
     if style not in ("", "smart"):
-        raise ToolError(f'invalid value "{style}" for option --format: unknown format "{style}"', 2)
+        raise ToolError(
+            f'invalid value "{style}" for option --format: unknown format "{style}"', 2
+        )
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -151,23 +151,23 @@ class Agent:
         try:
             if now >= self._ping_due:
                 self._client.notify("ping")
-                self._ping_due = now + 5.0
+                self._ping_due = now + float(self.remote.get("ping", 5.0))
             if now >= self._claim_due:
-                self._claim(now)
+                self._claim(self._client, now)
             if self._interfaces_due and now >= self._interfaces_due:
                 self._report_interfaces()
             self._send_log()
         except ConnectionLost:
             self._disconnected()
 
-    def _claim(self, now: float) -> None:
+    def _claim(self, client: Client, now: float) -> None:
         """Take the lease when it is free, keep it while it is ours."""
         leader = self.remote.get("leader")
         if leader == self.unit:
-            self._client and self._client.notify("claim")
+            client.notify("claim")
             self._claim_due = now + self.remote["lease"] / 2
         elif leader == "" and self.remote.get("life") == "alive":
-            self._client and self._client.notify("claim")
+            client.notify("claim")
             self._claim_due = now + 0.25
         else:
             self._claim_due = now + 3600.0
@@ -181,8 +181,11 @@ class Agent:
 
     def _report_interfaces(self) -> None:
         self._interfaces_due = 0.0
-        found = (network.given(self.options.interfaces) if self.options.interfaces
-                 else network.interfaces(self.facts["networks"]))
+        found = (
+            network.given(self.options.interfaces)
+            if self.options.interfaces
+            else network.interfaces(self.facts["networks"])
+        )
         if found != self._interfaces and self._client:
             self._interfaces = found
             self._client.call("interfaces", found=found, hostname=socket.gethostname())
@@ -231,8 +234,9 @@ class Agent:
         while self._client is None:
             try:
                 client = Client.tcp(self.options.controller)
-                self.facts = client.call("login", model=self.options.model, unit=self.unit,
-                                         password=self._password)
+                self.facts = client.call(
+                    "login", model=self.options.model, unit=self.unit, password=self._password
+                )
                 self.facts["agent_dir"] = str(self.dir)
                 self._client = client
             except RemoteError as err:
@@ -266,8 +270,9 @@ class Agent:
         if (current, message) != self._status and self._client:
             self._status = (current, message)
             with contextlib.suppress(ConnectionLost):
-                self._client.notify("set_status", which="agent", current=current,
-                                    message=message, data=data)
+                self._client.notify(
+                    "set_status", which="agent", current=current, message=message, data=data
+                )
 
     # -- the endless loop -----------------------------------------------------------------
 
@@ -315,8 +320,11 @@ class Agent:
         if self.local.step != "pending":
             self._set_status("idle" if self.local.installed else "allocating")
         now = time.monotonic()
-        timers = [t - now for t in (self._retry_at if self.local.step == "pending" else 0.0,
-                                    self._update_at) if t and t > now]
+        timers = [
+            t - now
+            for t in (self._retry_at if self.local.step == "pending" else 0.0, self._update_at)
+            if t and t > now
+        ]
         self.pump(min([*timers, 60.0]))
 
     def _play_faults(self) -> None:
@@ -341,32 +349,38 @@ class Agent:
 
     def _perform(self, operation: Operation) -> bool:
         """Do an operation; True when it was the last."""
-        if operation.kind == "hook" and operation.hook:
-            self._hook(operation.hook)
-        elif operation.kind == "skip" and operation.hook:
-            self._skip(operation.hook)
-        elif operation.kind == "action":
-            self._action(operation.ident)
-        elif operation.kind == "lead":
-            self.local.leader = True
-            self.local.settings_seen = True
-            self._queue(Hook("leader-elected"))
-        elif operation.kind == "resign":
-            self.local.leader = False
-        elif operation.kind == "deploy":
-            self._deploy(operation.ident == "forced")
-        elif operation.kind == "detached":
-            self.call("storage_detached", ident=operation.ident)
-        elif operation.kind == "forget":
-            self.local.relations.pop(operation.ident, None)
-            if not self.facts["v4"]:
-                self.call("leave_scope", relation=int(operation.ident))
-        elif operation.kind == "dead":
-            self._send_log()
-            self.call("dead")
-            return True
+        hook, ident = operation.hook or Hook(""), operation.ident
+        doings: dict[str, Callable[[], object]] = {
+            "hook": lambda: self._hook(hook),
+            "skip": lambda: self._skip(hook),
+            "action": lambda: self._action(ident),
+            "lead": self._lead,
+            "resign": self._resign,
+            "deploy": lambda: self._deploy(ident == "forced"),
+            "detached": lambda: self.call("storage_detached", ident=ident),
+            "forget": lambda: self._forget(ident),
+            "dead": self._dead,
+        }
+        doings[operation.kind]()
         self.local.save(self._state_file)
-        return False
+        return operation.kind == "dead"
+
+    def _lead(self) -> None:
+        self.local.leader = self.local.settings_seen = True
+        self._queue(Hook("leader-elected"))
+
+    def _resign(self) -> None:
+        self.local.leader = False
+
+    def _forget(self, ident: str) -> None:
+        """A peer relation is over for this unit; in Juju 4 the others learn it only at the end."""
+        self.local.relations.pop(ident, None)
+        if not self.facts["v4"]:
+            self.call("leave_scope", relation=int(ident))
+
+    def _dead(self) -> None:
+        self._send_log()
+        self.call("dead")
 
     def _queue(self, hook: Hook) -> None:
         self.local.step, self.local.hook = "queued", hook
@@ -447,8 +461,10 @@ class Agent:
     def _hook_failed(self, hook: Hook) -> None:
         self.local.step, self.local.hook = "pending", hook
         self.local.save(self._state_file)
-        delay = min(self.remote["retry_delay"] * 2 ** max(self.local.attempts - 1, 0),
-                    self.remote["retry_limit"])
+        delay = min(
+            self.remote["retry_delay"] * 2 ** max(self.local.attempts - 1, 0),
+            self.remote["retry_limit"],
+        )
         self._retry_at = time.monotonic() + delay * random.uniform(0.8, 1.2)
         self._set_status("error", f'hook failed: "{hook.name}"', {"hook": hook.name})
 
@@ -519,8 +535,10 @@ class Agent:
                 outcome, error = self._exec(task)
             else:
                 outcome, error = self._charm_action(task)
-        results: Doc = {**task.results, "return-code": max(outcome.code, 0) or int(
-            bool(error) or outcome.code < 0)}
+        results: Doc = {
+            **task.results,
+            "return-code": max(outcome.code, 0) or int(bool(error) or outcome.code < 0),
+        }
         for key, data in (("stdout", outcome.stdout), ("stderr", outcome.stderr)):
             if data:
                 results[key] = data.decode(errors="replace")
@@ -573,16 +591,29 @@ class Agent:
             error = "" if outcome.code else self._flush(context)
         with connection, contextlib.suppress(OSError):
             code = outcome.code if outcome.code >= 0 else 128 - outcome.code
-            connection.sendall(pack_answer(
-                1 if error else code, outcome.stdout.decode(errors="replace"),
-                outcome.stderr.decode(errors="replace") + (f"ERROR {error}\n" if error else ""),
-            ))
+            connection.sendall(
+                pack_answer(
+                    1 if error else code,
+                    outcome.stdout.decode(errors="replace"),
+                    outcome.stderr.decode(errors="replace")
+                    + (f"ERROR {error}\n" if error else ""),
+                )
+            )
 
     # -- running --------------------------------------------------------------------------
 
     def _context(self, hook: Hook | None = None, task: Task | None = None) -> HookContext:
-        return HookContext(self.unit, self, self.local, self.remote, self.facts,
-                           self._interfaces, self._bags, hook, task)
+        return HookContext(
+            self.unit,
+            self,
+            self.local,
+            self.remote,
+            self.facts,
+            self._interfaces,
+            self._bags,
+            hook,
+            task,
+        )
 
     def _dispatch(self, folder: str, name: str) -> list[str]:
         """What to execute; nothing if a charm without `dispatch` has no such hook."""
@@ -591,18 +622,27 @@ class Agent:
         file = self.charm_dir / folder / name
         return [str(file)] if file.exists() else []
 
-    def _run(self, context: HookContext, name: str, argv: list[str],
-             timeout: float = 0.0) -> Outcome:
+    def _run(
+        self, context: HookContext, name: str, argv: list[str], timeout: float = 0.0
+    ) -> Outcome:
         if not argv:
             return Outcome()
         ident = f"{self.unit}-{name}-{secrets.token_hex(16)}"
         logger = f"unit.{self.unit}.{name}"
         context.log = lambda level, module, message: self.log(
-            level, f"{logger.removesuffix(name)}{module}" if module == "juju-log" else module,
-            message)
+            level,
+            f"{logger.removesuffix(name)}{module}" if module == "juju-log" else module,
+            message,
+        )
         run = Run(
-            context, ident, argv, hook_environment(self, context, ident, name),
-            str(self.charm_dir), logger, list(self.remote.get("faults", [])), self._fault_played,
+            context,
+            ident,
+            argv,
+            hook_environment(self, context, ident, name),
+            str(self.charm_dir),
+            logger,
+            list(self.remote.get("faults", [])),
+            self._fault_played,
             lambda pid: self._note_hook(pid, ident),
         )
         start = time.time()

@@ -27,15 +27,23 @@ def interfaces(networks: dict[str, str]) -> list[Doc]:
     found: list[Doc] = []
     for link in json.loads(done.stdout or "[]"):
         inside = [
-            [info["local"], str(ipaddress.ip_network(
-                f"{info['local']}/{info['prefixlen']}", strict=False))]
+            [
+                info["local"],
+                str(ipaddress.ip_network(f"{info['local']}/{info['prefixlen']}", strict=False)),
+            ]
             for info in link.get("addr_info", [])
             if info.get("scope") == "global"
             and any(ipaddress.ip_address(info["local"]) in net for net in nets)
         ]
         if inside:
-            found.append({"name": link["ifname"], "mac": link.get("address", ""),
-                          "addresses": inside, "up": "UP" in link.get("flags", [])})
+            found.append(
+                {
+                    "name": link["ifname"],
+                    "mac": link.get("address", ""),
+                    "addresses": inside,
+                    "up": "UP" in link.get("flags", []),
+                }
+            )
     return found
 
 
@@ -43,5 +51,4 @@ def given(text: str) -> list[Doc]:
     """Interfaces stated on the command line: `name,mac,address/prefix`."""
     name, mac, address = text.split(",")
     subnet = str(ipaddress.ip_network(address, strict=False))
-    return [{"name": name, "mac": mac, "addresses": [[address.split("/")[0], subnet]],
-             "up": True}]
+    return [{"name": name, "mac": mac, "addresses": [[address.split("/")[0], subnet]], "up": True}]

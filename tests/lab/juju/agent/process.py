@@ -70,8 +70,13 @@ def execute(run: Run, listener: socket.socket, pump: Pump, timeout: float = 0.0)
     outcome = Outcome()
     run.context.kill = run.kill
     process = subprocess.Popen(
-        run.argv, cwd=run.folder, env=run.env, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        run.argv,
+        cwd=run.folder,
+        env=run.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     run.process = process
     run.started(process.pid)
@@ -122,7 +127,7 @@ class _Stream:
         self._log_lines(final=False)
 
     def _log_lines(self, final: bool) -> None:
-        text = bytes(self._all[self._logged:])
+        text = bytes(self._all[self._logged :])
         end = len(text) if final else text.rfind(b"\n") + 1
         for line in text[:end].decode(errors="replace").splitlines():
             self._run.context.log(self._level, self._run.logger, line)
@@ -177,12 +182,18 @@ def _answer(run: Run, context: str, folder: str, stdin: str, name: str, args: li
 
 def _fault(run: Run, when: str) -> bool:
     """Play a "kill the hook at its n-th call" fault if this is the moment."""
-    hook = run.context.hook.name if run.context.hook else (
-        run.context.task.name if run.context.task else ""
+    hook = (
+        run.context.hook.name
+        if run.context.hook
+        else (run.context.task.name if run.context.task else "")
     )
     for fault in run.faults:
-        if (fault["type"] == "kill-hook" and fault["when"] == when
-                and fault["call"] == len(run.calls) and fault["hook"] in ("", hook)):
+        if (
+            fault["type"] == "kill-hook"
+            and fault["when"] == when
+            and fault["call"] == len(run.calls)
+            and fault["hook"] in ("", hook)
+        ):
             run.kill()
             run.fault_played(fault["id"])
             return True
@@ -209,5 +220,4 @@ def _exactly(stream: Any, size: int) -> bytes:
 
 def pack_answer(code: int, out: str, err: str) -> bytes:
     first, second = out.encode(errors="surrogateescape"), err.encode(errors="surrogateescape")
-    return (struct.pack("!II", code, len(first)) + first
-            + struct.pack("!I", len(second)) + second)
+    return struct.pack("!II", code, len(first)) + first + struct.pack("!I", len(second)) + second

@@ -14,7 +14,9 @@ from lab.juju.agent.state import Hook, LocalState, Operation, RelationState, Sig
 Doc = dict[str, Any]
 
 
-def next_operation(unit: str, remote: Doc, local: LocalState, signals: Signals) -> Operation | None:
+def next_operation(
+    unit: str, remote: Doc, local: LocalState, signals: Signals
+) -> Operation | None:
     """The next operation of a unit; None when it is idle (or waits for something)."""
     if local.removed:
         return Operation("dead")
@@ -56,10 +58,15 @@ def _created(remote: Doc, local: LocalState) -> Operation | None:
         return None
     for rid, rel in sorted(remote["relations"].items(), key=lambda item: int(item[0])):
         if rid not in local.relations and rel["life"] == "alive":
-            return Operation("hook", Hook(
-                "relation-created", endpoint=rel["endpoint"], relation=int(rid),
-                remote_app=rel["app"],
-            ))
+            return Operation(
+                "hook",
+                Hook(
+                    "relation-created",
+                    endpoint=rel["endpoint"],
+                    relation=int(rid),
+                    remote_app=rel["app"],
+                ),
+            )
     return None
 
 
@@ -71,8 +78,13 @@ def _leadership(unit: str, remote: Doc, local: LocalState) -> Operation | None:
         return Operation("lead")
     if local.leader and not leads:
         return Operation("resign")
-    if (remote["leader_settings"] and not leads and remote["leader"] and not local.settings_seen
-            and remote["life"] == "alive"):
+    if (
+        remote["leader_settings"]
+        and not leads
+        and remote["leader"]
+        and not local.settings_seen
+        and remote["life"] == "alive"
+    ):
         return Operation("hook", Hook("leader-settings-changed"))
     return None
 
@@ -84,16 +96,20 @@ def _secrets(remote: Doc, local: LocalState) -> Operation | None:
     for kind in ("expired", "rotate"):
         for uri, label, revision, due in events[kind]:
             if local.secrets_due.get(f"{kind} {uri}") != due:
-                return Operation("hook", Hook(f"secret-{kind}", secret=uri, label=label,
-                                              revision=revision, due=due))
+                return Operation(
+                    "hook",
+                    Hook(f"secret-{kind}", secret=uri, label=label, revision=revision, due=due),
+                )
     for uri, label, latest in events["changed"]:
         if local.secrets_changed.get(uri, 0) < latest:
-            return Operation("hook", Hook("secret-changed", secret=uri, label=label,
-                                          version=latest))
+            return Operation(
+                "hook", Hook("secret-changed", secret=uri, label=label, version=latest)
+            )
     for uri, label, revision in events["remove"]:
         if f"{uri} {revision}" not in local.secrets_removed:
-            return Operation("hook", Hook("secret-remove", secret=uri, label=label,
-                                          revision=revision))
+            return Operation(
+                "hook", Hook("secret-remove", secret=uri, label=label, revision=revision)
+            )
     return None
 
 
@@ -109,7 +125,8 @@ def _storage(remote: Doc, local: LocalState) -> Operation | None:
         item = attached[ident]
         name = ident.partition("/")[0]
         known = ident in local.storage
-        if item["life"] == "alive" and not known and remote["life"] == "alive":
+        wanted = item["life"] == "alive" and remote["life"] == "alive"
+        if wanted and not known and local.charm:  # the charm's files come before any hook
             kind = "storage-attached"
         elif item["life"] == "dying" and known:
             kind = "storage-detaching"
@@ -117,8 +134,16 @@ def _storage(remote: Doc, local: LocalState) -> Operation | None:
             return Operation("detached", ident=ident)
         else:
             continue
-        return Operation("hook", Hook(kind, endpoint=name, storage=ident,
-                                      storage_kind=item["kind"], location=item["location"]))
+        return Operation(
+            "hook",
+            Hook(
+                kind,
+                endpoint=name,
+                storage=ident,
+                storage_kind=item["kind"],
+                location=item["location"],
+            ),
+        )
     return None
 
 
@@ -170,50 +195,57 @@ def _one_relation(unit: str, rid: str, remote: Doc, known: RelationState) -> Ope
     latest: dict[str, int] = shown["members"] if shown else {}
 
     def hook(kind: str, who: str = "", version: int = 0, departing: str = "") -> Operation:
-        return Operation("hook", Hook(
-            kind, endpoint=known.endpoint, relation=int(rid), remote_app=known.app,
-            remote_unit=who, version=version, departing=departing,
-        ))
+        return Operation(
+            "hook",
+            Hook(
+                kind,
+                endpoint=known.endpoint,
+                relation=int(rid),
+                remote_app=known.app,
+                remote_unit=who,
+                version=version,
+                departing=departing,
+            ),
+        )
 
     if known.changed_pending:
         who = known.changed_pending
         return hook("relation-changed", who, latest.get(who, known.members.get(who, 0)))
-    for who in sorted(known.members):
-        if who not in members:
-            own_end = remote["life"] != "alive" or remote["app_life"] != "alive"
-            return hook("relation-departed", who, departing=unit if own_end else who)
+    gone = sorted(known.members.keys() - members.keys())
+    if gone:
+        own_end = remote["life"] != "alive" or remote["app_life"] != "alive"
+        return hook("relation-departed", gone[0], departing=unit if own_end else gone[0])
     if ending:
         return Operation("forget", ident=rid) if known.peer else hook("relation-broken")
     apps: dict[str, int] = shown["apps"] if shown else {}
-    for app, version in sorted(apps.items()):
-        if version and known.apps.get(app, 0) != version:
-            return hook("relation-changed", version=version)
-    for who in sorted(members):
-        if who not in known.members:
-            return hook("relation-joined", who, members[who])
-    for who in sorted(members):
-        if known.members[who] != members[who]:
-            return hook("relation-changed", who, members[who])
-    return None
+    written = [v for app, v in sorted(apps.items()) if v and known.apps.get(app, 0) != v]
+    if written:
+        return hook("relation-changed", version=written[0])
+    new = sorted(members.keys() - known.members.keys())
+    if new:
+        return hook("relation-joined", new[0], members[new[0]])
+    changed = sorted(who for who in members if known.members[who] != members[who])
+    return hook("relation-changed", changed[0], members[changed[0]]) if changed else None
 
 
 # -- what a finished hook leaves behind -------------------------------------------------
+
+
+_MARKS = {
+    "install": "installed",
+    "start": "started",
+    "stop": "stopped",
+    "remove": "removed",
+    "leader-settings-changed": "settings_seen",
+}
 
 
 def commit_hook(local: LocalState, hook: Hook, remote: Doc, unit: str) -> None:
     """Note that a hook succeeded (or was skipped), and queue what must directly follow it."""
     local.step, local.hook, local.attempts = "", None, 0
     kind = hook.kind
-    if kind == "install":
-        local.installed = True
-    elif kind == "start":
-        local.started = True
-    elif kind == "stop":
-        local.stopped, local.started = True, False
-    elif kind == "remove":
-        local.removed = True
-    elif kind == "leader-settings-changed":
-        local.settings_seen = True
+    if kind in _MARKS:
+        setattr(local, _MARKS[kind], True)
     elif kind == "upgrade-charm":
         local.step, local.hook = "queued", Hook("config-changed")
     elif kind == "config-changed" and not local.started:

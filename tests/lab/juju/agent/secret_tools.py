@@ -17,8 +17,14 @@ from lab.juju.wire import RemoteError
 Doc = dict[str, Any]
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _ROTATIONS = ("never", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
-_SPEC = {"label": "str", "description": "str", "expire": "str", "rotate": "str", "file": "str",
-         "owner": "str"}
+_SPEC = {
+    "label": "str",
+    "description": "str",
+    "expire": "str",
+    "rotate": "str",
+    "file": "str",
+    "owner": "str",
+}
 
 
 def bare(uri: str) -> str:
@@ -65,8 +71,15 @@ def _find(ctx: HookContext, uri: str, label: str = "") -> Doc:
             (uri and step["spec"]["id"] == bare(uri))
             or (not uri and label and step["spec"].get("label") == label)
         ):
-            return {"id": step["spec"]["id"], "owner": step["owner"], "latest": 1,
-                    "manages": True, "owned": True, "pending": step["spec"], "info": None}
+            return {
+                "id": step["spec"]["id"],
+                "owner": step["owner"],
+                "latest": 1,
+                "manages": True,
+                "owned": True,
+                "pending": step["spec"],
+                "info": None,
+            }
     return ctx.link.call("secret_find", uri=uri, label=label)
 
 
@@ -90,8 +103,11 @@ def secret_add(ctx: HookContext, p: Parsed, stdin: str) -> str:
     owner = p.text("owner") or "application"
     if owner not in ("application", "unit"):
         raise ToolError(f'secret owner "{owner}" not valid', 2)
-    spec = {**_metadata(p), "content": content,
-            "id": "".join(secrets.choice(_ALPHABET) for _ in range(20))}
+    spec = {
+        **_metadata(p),
+        "content": content,
+        "id": "".join(secrets.choice(_ALPHABET) for _ in range(20)),
+    }
     if owner == "application" and not ctx.is_leader():
         raise ToolError("this unit is not the leader")
     label = spec.get("label")
@@ -136,8 +152,9 @@ def secret_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
         raise ToolError("specify one of --peek or --refresh but not both", 2)
     content = _pending(ctx, uri, label, p.on("peek") or p.on("refresh"))
     if content is None:
-        content = ctx.link.call("secret_read", uri=bare(uri), label=label,
-                                refresh=p.on("refresh"), peek=p.on("peek"))
+        content = ctx.link.call(
+            "secret_read", uri=bare(uri), label=label, refresh=p.on("refresh"), peek=p.on("peek")
+        )
     values = {k: base64.b64decode(v).decode(errors="replace") for k, v in content.items()}
     if len(p.args) > 1:
         key, _, kind = p.args[1].partition("#")
@@ -175,9 +192,12 @@ def secret_info_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     info = found["info"]
     if info is None:
         spec = found["pending"]
-        info = {"revision": 1, "label": spec.get("label", ""), "rotation":
-                spec.get("rotate", "never"), "owner":
-                "unit" if found["owner"].startswith("unit:") else "application"}
+        info = {
+            "revision": 1,
+            "label": spec.get("label", ""),
+            "rotation": spec.get("rotate", "never"),
+            "owner": "unit" if found["owner"].startswith("unit:") else "application",
+        }
         if spec.get("description"):
             info["description"] = spec["description"]
     return render({found["id"]: info}, p.text("format") or "yaml")
@@ -216,8 +236,7 @@ def secret_grant(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     if not p.text("relation"):
         raise ToolError("missing relation id", 2)
     target, relation = _target(ctx, p)
-    ctx.secrets.append({"op": "grant", "id": found["id"], "target": target,
-                        "relation": relation})
+    ctx.secrets.append({"op": "grant", "id": found["id"], "target": target, "relation": relation})
     return ""
 
 

@@ -108,8 +108,8 @@ class Operation:
     """One thing the agent does next.
 
     kinds: hook (run it), skip (treat the failed hook as done), action (run task `ident`),
-    lead (accept leadership), resign, deploy (unpack a charm), forget (a relation is over for
-    this unit), dead (tell the controller and end).
+    lead (accept leadership), resign, deploy (unpack a charm), detached (storage that was never
+    attached), forget (a relation is over for this unit), dead (tell the controller and end).
     """
 
     kind: str

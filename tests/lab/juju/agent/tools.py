@@ -20,9 +20,11 @@ _STATUSES = ("maintenance", "blocked", "waiting", "active")
 
 def tool(name: str, **spec: str) -> Callable[[Tool], Tool]:
     """Register a hook tool with its flags ("_" stands for "-")."""
+
     def register(function: Tool) -> Tool:
         TOOLS[name] = ({k.replace("_", "-"): v for k, v in spec.items()}, function)
         return function
+
     return register
 
 
@@ -85,9 +87,9 @@ def relation_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     rid = ctx.relation_id(p.text("r"))
     key = p.args[0] if p.args else "-"
     who = _bag_owner(ctx, p, rid)
-    if p.on("app") and who == ctx.app and not ctx.local.relations[str(rid)].peer:
-        if not ctx.is_leader():
-            raise ToolError("permission denied")
+    own_app = p.on("app") and who == ctx.app and not ctx.local.relations[str(rid)].peer
+    if own_app and not ctx.is_leader():
+        raise ToolError("permission denied")
     values = ctx.bag(rid, who)
     if key == "-":
         return render(values, p.text("format"))
@@ -138,17 +140,30 @@ def config_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     return render(values, p.text("format"))
 
 
-@tool("network-get", r="str", relation="r", bind_address="bool", ingress_address="bool",
-      egress_subnets="bool", primary_address="bool", **FORMAT)
+@tool(
+    "network-get",
+    r="str",
+    relation="r",
+    bind_address="bool",
+    ingress_address="bool",
+    egress_subnets="bool",
+    primary_address="bool",
+    **FORMAT,
+)
 def network_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     binding = one_of(p, 0, "arguments")
     place = ctx.link.call("network", binding=binding)
     found = network_info(ctx.interfaces, place["subnets"])
     if not found["bind-addresses"]:
-        raise ToolError(f'no network config found for binding "{binding}": machine '
-                        f'{ctx.facts["machine"]} has no address in space "{place["space"]}"')
-    wanted = [k for k in ("bind-address", "ingress-address", "egress-subnets", "primary-address")
-              if p.on(k)]
+        raise ToolError(
+            f'no network config found for binding "{binding}": machine '
+            f'{ctx.facts["machine"]} has no address in space "{place["space"]}"'
+        )
+    wanted = [
+        k
+        for k in ("bind-address", "ingress-address", "egress-subnets", "primary-address")
+        if p.on(k)
+    ]
     if not wanted:
         return render(found, p.text("format"))
     values = {
@@ -170,13 +185,21 @@ def network_info(interfaces: list[Doc], subnets: list[str]) -> Doc:
     bound: list[Doc] = []
     flat: list[str] = []
     for nic in interfaces:
-        inside = [(ip, cidr) for ip, cidr in nic["addresses"]
-                  if any(ipaddress.ip_address(ip) in net for net in nets)]
+        inside = [
+            (ip, cidr)
+            for ip, cidr in nic["addresses"]
+            if any(ipaddress.ip_address(ip) in net for net in nets)
+        ]
         if inside:
-            bound.append({
-                "mac-address": nic["mac"], "interface-name": nic["name"],
-                "addresses": [{"hostname": "", "value": ip, "cidr": cidr} for ip, cidr in inside],
-            })
+            bound.append(
+                {
+                    "mac-address": nic["mac"],
+                    "interface-name": nic["name"],
+                    "addresses": [
+                        {"hostname": "", "value": ip, "cidr": cidr} for ip, cidr in inside
+                    ],
+                }
+            )
             flat += [ip for ip, _ in inside]
     egress = [f"{ip}/{ipaddress.ip_address(ip).max_prefixlen}" for ip in flat[:1]]
     return {"bind-addresses": bound, "egress-subnets": egress, "ingress-addresses": flat}
@@ -197,8 +220,9 @@ def unit_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
 def status_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     found = ctx.link.call("get_status", application=p.on("application"))
     if not p.on("application"):
-        return render(_status_doc(found) if p.on("include-data") else found["current"],
-                      p.text("format"))
+        return render(
+            _status_doc(found) if p.on("include-data") else found["current"], p.text("format")
+        )
     if not p.on("include-data"):
         return render(found["application"]["current"], p.text("format"))
     units = {name: _status_doc(s) for name, s in found["units"].items()}
@@ -207,16 +231,20 @@ def status_get(ctx: HookContext, p: Parsed, _stdin: str) -> str:
 
 
 def _status_doc(status: Doc) -> Doc:
-    return {"status": status["current"], "message": status["message"],
-            "status-data": status.get("data") or {}}
+    return {
+        "status": status["current"],
+        "message": status["message"],
+        "status-data": status.get("data") or {},
+    }
 
 
 @tool("status-set", application="bool")
 def status_set(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     current = one_of(p, 0, "status")
     if current not in _STATUSES:
-        raise ToolError(f'invalid status "{current}", expected one of {list(_STATUSES)}'.replace(
-            "'", ""), 2)
+        raise ToolError(
+            f'invalid status "{current}", expected one of {list(_STATUSES)}'.replace("'", ""), 2
+        )
     message = p.args[1] if len(p.args) > 1 else ""
     which = "application" if p.on("application") else "workload"
     if which == "application" and not ctx.is_leader():
@@ -270,8 +298,9 @@ def _port_range(text: str) -> str:
         return text
     match = re.fullmatch(r"(\d+)(?:-(\d+))?(?:/(tcp|udp))?", text.lower())
     if not match:
-        raise ToolError(f'expected <port>[/<protocol>] or <from>-<to>[/<protocol>] or icmp; '
-                        f'got "{text}"', 2)
+        raise ToolError(
+            f'expected <port>[/<protocol>] or <from>-<to>[/<protocol>] or icmp; got "{text}"', 2
+        )
     low, high = int(match[1]), int(match[2] or match[1])
     if not 0 < low <= high < 65536:
         raise ToolError(f'invalid port range "{text}": expected from 1 to 65535', 2)
@@ -416,8 +445,11 @@ def action_set(ctx: HookContext, p: Parsed, _stdin: str) -> str:
         parts = key.split(".")
         for part in parts:
             if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", part):
-                raise ToolError(f'key "{key}" must start and end with lowercase alphanumeric, '
-                                "and contain only lowercase alphanumeric and hyphens", 2)
+                raise ToolError(
+                    f'key "{key}" must start and end with lowercase alphanumeric, '
+                    "and contain only lowercase alphanumeric and hyphens",
+                    2,
+                )
         place = task.results
         for part in parts[:-1]:
             if not isinstance(place.get(part), dict):
@@ -437,7 +469,8 @@ def action_log(ctx: HookContext, p: Parsed, _stdin: str) -> str:
 def action_fail(ctx: HookContext, p: Parsed, _stdin: str) -> str:
     task = _task(ctx)
     task.failed = True
-    task.message = " ".join(p.args) or "action failed without reason given, check action for errors"
+    default = "action failed without reason given, check action for errors"
+    task.message = " ".join(p.args) or default
     return ""
 
 

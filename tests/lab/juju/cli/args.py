@@ -59,10 +59,25 @@ class Args:
         return self.words[number]
 
 
-COMMON = {"model": "str", "m": "model", "B": "bool", "no-browser-login": "bool",
-          "debug": "bool", "verbose": "bool", "v": "verbose", "quiet": "bool", "q": "quiet",
-          "show-log": "bool", "logging-config": "str", "color": "bool", "no-color": "bool",
-          "c": "controller", "controller": "str", "h": "help", "help": "bool"}
+COMMON = {
+    "model": "str",
+    "m": "model",
+    "B": "bool",
+    "no-browser-login": "bool",
+    "debug": "bool",
+    "verbose": "bool",
+    "v": "verbose",
+    "quiet": "bool",
+    "q": "quiet",
+    "show-log": "bool",
+    "logging-config": "str",
+    "color": "bool",
+    "no-color": "bool",
+    "c": "controller",
+    "controller": "str",
+    "h": "help",
+    "help": "bool",
+}
 
 
 def parse(command: str, argv: list[str], spec: Mapping[str, str], stop: bool = False) -> Args:
@@ -91,8 +106,7 @@ def parse(command: str, argv: list[str], spec: Mapping[str, str], stop: bool = F
     return found
 
 
-def _flag(command: str, word: str, rest: list[str], known: Mapping[str, str],
-          found: Args) -> None:
+def _flag(command: str, word: str, rest: list[str], known: Mapping[str, str], found: Args) -> None:
     name, equals, value = word.lstrip("-").partition("=")
     kind = known.get(name)
     if kind is not None and kind not in ("bool", "str", "list", "no"):

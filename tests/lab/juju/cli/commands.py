@@ -89,19 +89,37 @@ def add_model(s: Session, a: Args) -> None:
     output.note(f"Added '{name}' model on lab/default with credential 'lab' for user 'admin'")
 
 
-@command("destroy-model", no_prompt="bool", y="no-prompt", yes="no-prompt", destroy_storage="bool",
-         release_storage="no", force="bool", no_wait="bool", timeout="str", t="timeout")
+@command(
+    "destroy-model",
+    no_prompt="bool",
+    y="no-prompt",
+    yes="no-prompt",
+    destroy_storage="bool",
+    release_storage="no",
+    force="bool",
+    no_wait="bool",
+    timeout="str",
+    t="timeout",
+)
 def destroy_model(s: Session, a: Args) -> None:
     name = a.word(0, "model")
     if not a.on("no-prompt"):
-        output.note(f'This command will destroy the "{name}" model and all its resources. '
-                    "Continue [y/N]? ")
+        output.note(
+            f'This command will destroy the "{name}" model and all its resources. Continue [y/N]? '
+        )
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Failed("model destruction: aborted")
     limit = a.seconds("timeout", 600.0)
     output.note(f"Destroying model {name}")
-    s.call("destroy_model", limit + 10, model=name, force=a.on("force"),
-           no_wait=a.on("no-wait"), destroy_storage=a.on("destroy-storage"), timeout=limit)
+    s.call(
+        "destroy_model",
+        limit + 10,
+        model=name,
+        force=a.on("force"),
+        no_wait=a.on("no-wait"),
+        destroy_storage=a.on("destroy-storage"),
+        timeout=limit,
+    )
     output.note("Model destroyed.")
 
 
@@ -134,9 +152,10 @@ def model_config(s: Session, a: Args) -> None:
     if a.text("format"):
         output.document(values, a.text("format"))
         return
-    output.table([["Attribute", "From", "Value"]] + [
-        [k, v["Source"], _text(v["Value"])] for k, v in values.items()
-    ])
+    output.table(
+        [["Attribute", "From", "Value"]]
+        + [[k, v["Source"], _text(v["Value"])] for k, v in values.items()]
+    )
 
 
 @command("model-constraints", format="str")
@@ -158,65 +177,149 @@ def set_model_constraints(s: Session, a: Args) -> None:
 # -- applications and units -------------------------------------------------------------
 
 
-@command("deploy", attach_storage="list", base="str", bind="str", channel="str", config="list",
-         constraints="list", force="bool", num_units="str", n="num-units", overlay="no",
-         overlays="no", resource="list", revision="no", storage="list", to="list", trust="bool",
-         series="no", device="no", dry_run="no", map_machines="no", increase_budget="no")
+@command(
+    "deploy",
+    attach_storage="list",
+    base="str",
+    bind="str",
+    channel="str",
+    config="list",
+    constraints="list",
+    force="bool",
+    num_units="str",
+    n="num-units",
+    overlay="no",
+    overlays="no",
+    resource="list",
+    revision="no",
+    storage="list",
+    to="list",
+    trust="bool",
+    series="no",
+    device="no",
+    dry_run="no",
+    map_machines="no",
+    increase_budget="no",
+)
 def deploy(s: Session, a: Args) -> None:
     name = a.words[1] if len(a.words) > 1 else ""
     made = s.ask(
-        "deploy", 180.0, charm=_charm_path(a.word(0, "charm")), name=name,
-        units=a.number("num-units", 1), config=_config(a, name), storage=pairs(a.many("storage")),
-        bind=a.text("bind"), to=a.commas("to"), trust=a.on("trust"),
-        constraints=_constraints(a), channel=a.text("channel"), base=a.text("base"),
-        resources=_resources(a), attach_storage=a.commas("attach-storage"),
+        "deploy",
+        180.0,
+        charm=_charm_path(a.word(0, "charm")),
+        name=name,
+        units=a.number("num-units", 1),
+        config=_config(a, name),
+        storage=pairs(a.many("storage")),
+        bind=a.text("bind"),
+        to=a.commas("to"),
+        trust=a.on("trust"),
+        constraints=_constraints(a),
+        channel=a.text("channel"),
+        base=a.text("base"),
+        resources=_resources(a),
+        attach_storage=a.commas("attach-storage"),
     )
     output.note(f'Located local charm "{made["charm"]}", revision {made["revision"]}')
-    output.note(f'Deploying "{made["name"]}" from local charm "{made["charm"]}", revision '
-                f"{made['revision']}")
+    output.note(
+        f'Deploying "{made["name"]}" from local charm "{made["charm"]}", revision '
+        f"{made['revision']}"
+    )
 
 
-@command("refresh", base="no", channel="no", config="list", force="bool", force_base="bool",
-         force_units="bool", path="str", resource="list", revision="no", storage="list",
-         trust="bool", bind="str", switch="no")
+@command(
+    "refresh",
+    base="no",
+    channel="no",
+    config="list",
+    force="bool",
+    force_base="bool",
+    force_units="bool",
+    path="str",
+    resource="list",
+    revision="no",
+    storage="list",
+    trust="bool",
+    bind="str",
+    switch="no",
+)
 def refresh(s: Session, a: Args) -> None:
     name = a.word(0, "application")
     if not a.text("path"):
-        raise Failed(f'the lab\'s juju does not support charms from Charmhub: refresh "{name}" '
-                     "needs --path")
+        raise Failed(
+            f'the lab\'s juju does not support charms from Charmhub: refresh "{name}" needs --path'
+        )
     made = s.ask(
-        "refresh", 180.0, app=name, path=_charm_path(a.text("path")), config=_config(a, name),
-        resources=_resources(a), storage=pairs(a.many("storage")), bind=a.text("bind"),
-        force_units=a.on("force-units"), trust=a.on("trust"),
+        "refresh",
+        180.0,
+        app=name,
+        path=_charm_path(a.text("path")),
+        config=_config(a, name),
+        resources=_resources(a),
+        storage=pairs(a.many("storage")),
+        bind=a.text("bind"),
+        force_units=a.on("force-units"),
+        trust=a.on("trust"),
     )
     output.note(f'Added local charm "{made["charm"]}", revision {made["revision"]}, to the model')
 
 
 @command("add-unit", attach_storage="list", num_units="str", n="num-units", to="list")
 def add_unit(s: Session, a: Args) -> None:
-    s.ask("add_unit", app=a.word(0, "application"), units=a.number("num-units", 1),
-          to=a.commas("to"), attach_storage=a.commas("attach-storage"))
+    s.ask(
+        "add_unit",
+        app=a.word(0, "application"),
+        units=a.number("num-units", 1),
+        to=a.commas("to"),
+        attach_storage=a.commas("attach-storage"),
+    )
 
 
-@command("remove-unit", no_prompt="bool", destroy_storage="bool", force="bool", no_wait="bool",
-         num_units="str", dry_run="no")
+@command(
+    "remove-unit",
+    no_prompt="bool",
+    destroy_storage="bool",
+    force="bool",
+    no_wait="bool",
+    num_units="str",
+    dry_run="no",
+)
 def remove_unit(s: Session, a: Args) -> None:
     count = a.number("num-units", 0)
     names = a.words or [a.word(0, "unit")]
     if not count and any("/" not in n for n in names):
-        raise Failed(f'invalid unit name "{names[0]}"; to remove a number of units of an '
-                     "application of machines name the units")
-    for name in s.ask("remove_unit", names=names, count=count, force=a.on("force"),
-                      no_wait=a.on("no-wait"), destroy_storage=a.on("destroy-storage")):
+        raise Failed(
+            f'invalid unit name "{names[0]}"; to remove a number of units of an '
+            "application of machines name the units"
+        )
+    for name in s.ask(
+        "remove_unit",
+        names=names,
+        count=count,
+        force=a.on("force"),
+        no_wait=a.on("no-wait"),
+        destroy_storage=a.on("destroy-storage"),
+    ):
         output.note(f"will remove unit {name}")
 
 
-@command("remove-application", no_prompt="bool", destroy_storage="bool", force="bool",
-         no_wait="bool", dry_run="no")
+@command(
+    "remove-application",
+    no_prompt="bool",
+    destroy_storage="bool",
+    force="bool",
+    no_wait="bool",
+    dry_run="no",
+)
 def remove_application(s: Session, a: Args) -> None:
     names = a.words or [a.word(0, "application")]
-    s.ask("remove_application", names=names, force=a.on("force"), no_wait=a.on("no-wait"),
-          destroy_storage=a.on("destroy-storage"))
+    s.ask(
+        "remove_application",
+        names=names,
+        force=a.on("force"),
+        no_wait=a.on("no-wait"),
+        destroy_storage=a.on("destroy-storage"),
+    )
     for name in names:
         output.note(f"will remove application {name}")
 
@@ -304,8 +407,16 @@ def resolved(s: Session, a: Args) -> None:
 # -- machines ---------------------------------------------------------------------------
 
 
-@command("add-machine", base="str", constraints="list", disks="no", n="str", private_key="no",
-         public_key="no", series="no")
+@command(
+    "add-machine",
+    base="str",
+    constraints="list",
+    disks="no",
+    n="str",
+    private_key="no",
+    public_key="no",
+    series="no",
+)
 def add_machine(s: Session, a: Args) -> None:
     if a.words:
         raise Unsupported(f"add-machine {a.words[0]}")
@@ -313,12 +424,23 @@ def add_machine(s: Session, a: Args) -> None:
         output.note(f"created machine {ident}")
 
 
-@command("remove-machine", no_prompt="bool", force="bool", keep_instance="bool", no_wait="bool",
-         dry_run="no")
+@command(
+    "remove-machine",
+    no_prompt="bool",
+    force="bool",
+    keep_instance="bool",
+    no_wait="bool",
+    dry_run="no",
+)
 def remove_machine(s: Session, a: Args) -> None:
     ids = a.words or [a.word(0, "machine")]
-    s.ask("remove_machine", ids=ids, force=a.on("force"), keep=a.on("keep-instance"),
-          no_wait=a.on("no-wait"))
+    s.ask(
+        "remove_machine",
+        ids=ids,
+        force=a.on("force"),
+        keep=a.on("keep-instance"),
+        no_wait=a.on("no-wait"),
+    )
     for ident in ids:
         output.note(f"will remove machine {ident}")
 
@@ -328,8 +450,15 @@ def _enter(argv: list[str]) -> int:
     os.execvp(argv[0], argv)
 
 
-@command("ssh", stop=True, container="no", no_host_key_checks="bool", pty="bool", proxy="bool",
-         remote="no")
+@command(
+    "ssh",
+    stop=True,
+    container="no",
+    no_host_key_checks="bool",
+    pty="bool",
+    proxy="bool",
+    remote="no",
+)
 def ssh(s: Session, a: Args) -> int:
     """Runs in the machine's namespaces as root (there is no sshd in between)."""
     target, words = a.word(0, "target").rpartition("@")[2], a.words[1:]
@@ -374,11 +503,15 @@ def _copy(s: Session, source: str, target: str, recurse: bool, subprocess: Any) 
 
     (from_host, from_path), (to_host, to_path) = place(source), place(target)
     name = os.path.basename(from_path.rstrip("/"))
-    check = "" if recurse else 'if [ -d "$1" ]; then echo "$1: not a regular file" >&2; exit 1; fi; '
+    check = (
+        "" if recurse else ('if [ -d "$1" ]; then echo "$1: not a regular file" >&2; exit 1; fi; ')
+    )
     read = check + 'tar -C "$(dirname "$1")" -cf - "$(basename "$1")"'
-    write = (f'set -e; t="${{1:-.}}"; case "$t" in */) mkdir -p "$t";; esac; '
-             f'if [ -d "$t" ]; then tar -C "$t" -xf -; else d=$(mktemp -d); tar -C "$d" -xf -; '
-             f'mv "$d"/"{name}" "$t"; rmdir "$d"; fi')
+    write = (
+        f'set -e; t="${{1:-.}}"; case "$t" in */) mkdir -p "$t";; esac; '
+        f'if [ -d "$t" ]; then tar -C "$t" -xf -; else d=$(mktemp -d); tar -C "$d" -xf -; '
+        f'mv "$d"/"{name}" "$t"; rmdir "$d"; fi'
+    )
     sender = subprocess.Popen(argv(from_host, read, from_path), stdout=subprocess.PIPE)
     receiver = subprocess.run(argv(to_host, write, to_path), stdin=sender.stdout, timeout=300)
     if sender.wait(300) or receiver.returncode:
@@ -461,8 +594,14 @@ def add_secret(s: Session, a: Args) -> None:
 
 @command("update-secret", info="str", file="str", name="str", auto_prune="bool")
 def update_secret(s: Session, a: Args) -> None:
-    s.ask("update_secret", secret=a.word(0, "secret URI"), content=_content(a, a.words[1:]),
-          info=a.text("info"), name=a.text("name"), auto_prune=a.flags.get("auto-prune"))
+    s.ask(
+        "update_secret",
+        secret=a.word(0, "secret URI"),
+        content=_content(a, a.words[1:]),
+        info=a.text("info"),
+        name=a.text("name"),
+        auto_prune=a.flags.get("auto-prune"),
+    )
 
 
 @command("remove-secret", revision="str")
@@ -503,23 +642,45 @@ def _action_params(a: Args, words: list[str]) -> Doc:
     return params
 
 
-@command("run", format="str", wait="str", params="str", background="bool", string_args="bool",
-         utc="bool")
+@command(
+    "run",
+    format="str",
+    wait="str",
+    params="str",
+    background="bool",
+    string_args="bool",
+    utc="bool",
+)
 def run(s: Session, a: Args) -> int:
     receivers = [w for w in a.words if "/" in w and "=" not in w]
     if not receivers:
         raise UsageError("no unit specified")
-    rest = a.words[len(receivers):]
+    rest = a.words[len(receivers) :]
     if not rest:
         raise UsageError("no action specified")
-    queued = s.ask("enqueue", receivers=receivers, action=rest[0],
-                   params=_action_params(a, rest[1:]))
+    queued = s.ask(
+        "enqueue", receivers=receivers, action=rest[0], params=_action_params(a, rest[1:])
+    )
     return _finish(s, a, queued)
 
 
-@command("exec", format="str", wait="str", unit="list", u="unit", machine="list", application="list",
-         a="application", all="bool", background="bool", parallel="bool", execution_group="no",
-         operator="no", utc="bool", timeout="str", stop=False)
+@command(
+    "exec",
+    format="str",
+    wait="str",
+    unit="list",
+    u="unit",
+    machine="list",
+    application="list",
+    a="application",
+    all="bool",
+    background="bool",
+    parallel="bool",
+    execution_group="no",
+    operator="no",
+    utc="bool",
+    timeout="str",
+)
 def execute(s: Session, a: Args) -> int:
     import shlex
 
@@ -528,9 +689,14 @@ def execute(s: Session, a: Args) -> int:
         raise UsageError("no commands specified")
     text = words[0] if len(words) == 1 else " ".join(_quoted(w, shlex.quote) for w in words)
     queued = s.ask(
-        "enqueue_exec", units=a.commas("unit"), apps=a.commas("application"),
-        machines=a.commas("machine"), every=a.on("all"), command=text,
-        timeout=a.seconds("wait", 0.0), parallel=a.on("parallel"),
+        "enqueue_exec",
+        units=a.commas("unit"),
+        apps=a.commas("application"),
+        machines=a.commas("machine"),
+        every=a.on("all"),
+        command=text,
+        timeout=a.seconds("wait", 0.0),
+        parallel=a.on("parallel"),
     )
     return _finish(s, a, queued)
 
@@ -559,13 +725,18 @@ def _finish(s: Session, a: Args, queued: Doc) -> int:
     missing = [r for i, r in zip(ids, receivers, strict=True) if i not in done]
     if missing:
         raise Failed("timed out waiting for results from: unit " + ", unit ".join(missing))
-    bad = {t["id"]: t["results"].get("return-code", 0) for t in shown.values()
-           if t["results"].get("return-code", 0) >= 1}
+    bad = {
+        t["id"]: t["results"].get("return-code", 0)
+        for t in shown.values()
+        if t["results"].get("return-code", 0) >= 1
+    }
     if bad:
         lines = "\n".join(f' - id "{i}" with return code {code}' for i, code in bad.items())
         what = "task" if len(bad) == 1 else "tasks"
-        raise Failed(f"the following {what} failed:\n{lines}\n\nuse 'juju show-task' to inspect "
-                     f"the failure{'s' if len(bad) > 1 else ''}\n")
+        raise Failed(
+            f"the following {what} failed:\n{lines}\n\nuse 'juju show-task' to inspect "
+            f"the failure{'s' if len(bad) > 1 else ''}\n"
+        )
     return 0
 
 

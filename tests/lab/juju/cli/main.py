@@ -48,32 +48,106 @@ class Session:
 Command = Callable[[Session, Args], int | None]
 COMMANDS: dict[str, tuple[dict[str, str], Command, bool]] = {}
 UNSUPPORTED = (
-    "add-cloud", "update-cloud", "add-credential", "bootstrap", "consume", "offer", "remove-offer",
-    "remove-saas", "find-offers", "offers", "show-offer", "attach-resource", "cancel-task",
-    "charm-resources", "clouds", "credentials", "create-backup", "create-storage-pool",
-    "dashboard", "debug-code", "debug-hooks", "default-region", "destroy-controller",
-    "diff-bundle", "disable-command", "disabled-commands", "download", "download-backup",
-    "enable-command", "enable-destroy-controller", "enable-ha", "export-bundle", "find", "firewall-rules",
-    "grant", "import-filesystem", "import-ssh-key", "info", "kill-controller", "list-clouds", "login",
-    "logout", "migrate", "move-to-space", "add-space", "add-subnet", "add-user", "autoload-credentials",
-    "regions", "register", "reload-spaces", "remove-cloud", "remove-credential", "remove-space",
-    "remove-storage-pool", "remove-user", "rename-space", "resources", "resume-relation", "revoke",
-    "scale-application", "set-credential", "set-firewall-rule", "set-meter-status", "subnets",
-    "suspend-relation", "sync-agent-binary", "unregister", "update-public-clouds",
-    "update-storage-pool", "upgrade-controller", "upgrade-machine", "upgrade-model", "users",
-    "wait-for", "show-space", "show-cloud", "show-credential", "show-user", "model-defaults",
-    "model-secret-backend", "secret-backends", "add-secret-backend", "retry-provisioning",
-    "storage-pools", "debug-hook", "set-application-base", "change-user-password",
+    "add-cloud",
+    "add-credential",
+    "add-secret-backend",
+    "add-space",
+    "add-subnet",
+    "add-user",
+    "attach-resource",
+    "autoload-credentials",
+    "bootstrap",
+    "cancel-task",
+    "change-user-password",
+    "charm-resources",
+    "clouds",
+    "consume",
+    "create-backup",
+    "create-storage-pool",
+    "credentials",
+    "dashboard",
+    "debug-code",
+    "debug-hook",
+    "debug-hooks",
+    "default-region",
+    "destroy-controller",
+    "diff-bundle",
+    "disable-command",
+    "disabled-commands",
+    "download",
+    "download-backup",
+    "enable-command",
+    "enable-destroy-controller",
+    "enable-ha",
+    "export-bundle",
+    "find",
+    "find-offers",
+    "firewall-rules",
+    "grant",
+    "import-filesystem",
+    "import-ssh-key",
+    "info",
+    "kill-controller",
+    "list-clouds",
+    "login",
+    "logout",
+    "migrate",
+    "model-defaults",
+    "model-secret-backend",
+    "move-to-space",
+    "offer",
+    "offers",
+    "regions",
+    "register",
+    "reload-spaces",
+    "remove-cloud",
+    "remove-credential",
+    "remove-offer",
+    "remove-saas",
+    "remove-space",
+    "remove-storage-pool",
+    "remove-user",
+    "rename-space",
+    "resources",
+    "resume-relation",
+    "retry-provisioning",
+    "revoke",
+    "scale-application",
+    "secret-backends",
+    "set-application-base",
+    "set-credential",
+    "set-firewall-rule",
+    "set-meter-status",
+    "show-cloud",
+    "show-credential",
+    "show-offer",
+    "show-space",
+    "show-user",
+    "storage-pools",
+    "subnets",
+    "suspend-relation",
+    "sync-agent-binary",
+    "unregister",
+    "update-cloud",
+    "update-public-clouds",
+    "update-storage-pool",
+    "upgrade-controller",
+    "upgrade-machine",
+    "upgrade-model",
+    "users",
+    "wait-for",
 )
 
 
 def command(*names: str, stop: bool = False, **spec: str) -> Callable[[Command], Command]:
     """Register a command with its flags ("_" stands for "-")."""
+
     def register(function: Command) -> Command:
         flags = {k.replace("_", "-"): v for k, v in spec.items()}
         for name in names:
             COMMANDS[name] = (flags, function, stop)
         return function
+
     return register
 
 
@@ -85,7 +159,8 @@ def main(argv: list[str]) -> int:
     """Run one command; returns its exit code."""
     from lab.juju.cli import commands, queries
 
-    assert commands and queries  # imported for the commands they register
+    assert commands  # imported for the commands they register
+    assert queries
     if not argv or argv[0] in ("help", "-h", "--help"):
         print("Usage: juju <command> [options]\n\nCommands:\n  " + "\n  ".join(sorted(COMMANDS)))
         return 0
@@ -94,8 +169,10 @@ def main(argv: list[str]) -> int:
         name = "version"
     try:
         if name not in COMMANDS:
-            raise Unsupported(name) if name in UNSUPPORTED else UsageError(
-                f'"{name}" is not a juju command. See "juju help".'
+            raise (
+                Unsupported(name)
+                if name in UNSUPPORTED
+                else UsageError(f'"{name}" is not a juju command. See "juju help".')
             )
         spec, function, stop = COMMANDS[name]
         args = parse(name, argv[1:], spec, stop)
@@ -105,8 +182,10 @@ def main(argv: list[str]) -> int:
             return 0
         return function(Session(Lab.from_environment(), args), args) or 0
     except Unsupported as err:
-        return fail(f"{refuse(str(err))}: it is a stand-in for tests, which refuses what it "
-                    "cannot do as Juju does")
+        return fail(
+            f"{refuse(str(err))}: it is a stand-in for tests, which refuses what it "
+            "cannot do as Juju does"
+        )
     except UsageError as err:
         return fail(str(err), 2)
     except (Failed, RemoteError) as err:

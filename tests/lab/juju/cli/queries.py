@@ -26,19 +26,43 @@ def version(s: Session, a: Args) -> None:
 @command("controllers", "list-controllers", format="str", refresh="bool", managed="bool")
 def controllers(s: Session, a: Args) -> None:
     info = s.call("controller_info")
-    doc = {"controllers": {"lab": {
-        "current-model": f"admin/{info['current']}", "user": "admin", "access": "superuser",
-        "recent-server": info["endpoint"], "controller-uuid": info["uuid"],
-        "uuid": info["uuid"], "api-endpoints": [info["endpoint"]], "cloud": "lab",
-        "region": "default", "type": "lab", "agent-version": info["version"],
-        "model-count": info["models"], "machine-count": info["machines"],
-    }}, "current-controller": "lab"}
+    doc = {
+        "controllers": {
+            "lab": {
+                "current-model": f"admin/{info['current']}",
+                "user": "admin",
+                "access": "superuser",
+                "recent-server": info["endpoint"],
+                "controller-uuid": info["uuid"],
+                "uuid": info["uuid"],
+                "api-endpoints": [info["endpoint"]],
+                "cloud": "lab",
+                "region": "default",
+                "type": "lab",
+                "agent-version": info["version"],
+                "model-count": info["models"],
+                "machine-count": info["machines"],
+            }
+        },
+        "current-controller": "lab",
+    }
     if a.text("format"):
         output.document(doc, a.text("format"))
         return
-    output.table([["Controller", "Model", "User", "Access", "Cloud/Region", "Models", "Version"],
-                  ["lab*", info["current"] or "-", "admin", "superuser", "lab/default",
-                   info["models"], info["version"]]])
+    output.table(
+        [
+            ["Controller", "Model", "User", "Access", "Cloud/Region", "Models", "Version"],
+            [
+                "lab*",
+                info["current"] or "-",
+                "admin",
+                "superuser",
+                "lab/default",
+                info["models"],
+                info["version"],
+            ],
+        ]
+    )
 
 
 @command("whoami", format="str")
@@ -48,12 +72,18 @@ def whoami(s: Session, a: Args) -> None:
     if a.text("format"):
         output.document(doc, a.text("format"))
     else:
-        output.table([["Controller:", "lab"], ["Model:", info["current"] or "<no-current-model>"],
-                      ["User:", "admin"]])
+        output.table(
+            [
+                ["Controller:", "lab"],
+                ["Model:", info["current"] or "<no-current-model>"],
+                ["User:", "admin"],
+            ]
+        )
 
 
-@command("models", "list-models", format="str", all="bool", user="str", uuid="bool",
-         exact_time="bool")
+@command(
+    "models", "list-models", format="str", all="bool", user="str", uuid="bool", exact_time="bool"
+)
 def models(s: Session, a: Args) -> None:
     found: list[Doc] = s.call("models")
     current = next((m["short-name"] for m in found if m.pop("is-current")), "")
@@ -64,8 +94,16 @@ def models(s: Session, a: Args) -> None:
     rows: list[list[Any]] = [["Model", "Cloud/Region", "Type", "Status", "Machines", "Units"]]
     for m in found:
         star = "*" if m["short-name"] == current else ""
-        rows.append([m["short-name"] + star, "lab/default", "lab", m["status"]["current"],
-                     len(m["machines"]), m["unit-count"]])
+        rows.append(
+            [
+                m["short-name"] + star,
+                "lab/default",
+                "lab",
+                m["status"]["current"],
+                len(m["machines"]),
+                m["unit-count"],
+            ]
+        )
     output.table(rows)
 
 
@@ -81,15 +119,30 @@ def show_model(s: Session, a: Args) -> None:
 def spaces(s: Session, a: Args) -> None:
     found: list[Doc] = s.call("spaces")
     if a.text("format"):
-        doc = {"spaces": [{"id": x["id"], "name": x["name"], "subnets": {
-            net: {"type": "ipv6" if ":" in net else "ipv4", "provider-id": f"subnet-{x['name']}",
-                  "status": "in-use", "zones": ["zone1"]} for net in x["subnets"]
-        }} for x in found]}
+        doc = {
+            "spaces": [
+                {
+                    "id": x["id"],
+                    "name": x["name"],
+                    "subnets": {
+                        net: {
+                            "type": "ipv6" if ":" in net else "ipv4",
+                            "provider-id": f"subnet-{x['name']}",
+                            "status": "in-use",
+                            "zones": ["zone1"],
+                        }
+                        for net in x["subnets"]
+                    },
+                }
+                for x in found
+            ]
+        }
         output.document(doc, a.text("format"))
         return
-    output.table([["Name", "Space ID", "Subnets"]] + [
-        [x["name"], x["id"], ", ".join(x["subnets"])] for x in found
-    ])
+    output.table(
+        [["Name", "Space ID", "Subnets"]]
+        + [[x["name"], x["id"], ", ".join(x["subnets"])] for x in found]
+    )
 
 
 @command("show-unit", format="str", endpoint="str", app="bool", related_unit="no")
@@ -133,9 +186,10 @@ def actions(s: Session, a: Args) -> None:
     elif not short:
         print(f"No actions defined for {a.words[0]}.")
     else:
-        output.table([["Action", "Description"]] + [
-            [n, str(d).strip().splitlines()[0] if d else ""] for n, d in sorted(short.items())
-        ])
+        output.table(
+            [["Action", "Description"]]
+            + [[n, str(d).strip().splitlines()[0] if d else ""] for n, d in sorted(short.items())]
+        )
 
 
 @command("show-action", format="str")
@@ -156,8 +210,18 @@ def show_task(s: Session, a: Args) -> None:
     output.document(s.ask("show_task", ident=ident), a.text("format") or "yaml")
 
 
-@command("operations", "list-operations", format="str", actions="str", units="str", machines="str",
-         apps="str", status="str", limit="str", utc="bool")
+@command(
+    "operations",
+    "list-operations",
+    format="str",
+    actions="str",
+    units="str",
+    machines="str",
+    apps="str",
+    status="str",
+    limit="str",
+    utc="bool",
+)
 def operations(s: Session, a: Args) -> None:
     found: Doc = s.ask("operations")
     for flag in ("actions", "units", "machines", "apps", "status"):
@@ -167,9 +231,10 @@ def operations(s: Session, a: Args) -> None:
     if a.text("format"):
         output.document(found, a.text("format"))
         return
-    output.table([["ID", "Status", "Tasks", "Summary"]] + [
-        [i, o["status"], ",".join(o["tasks"]), o["summary"]] for i, o in found.items()
-    ])
+    output.table(
+        [["ID", "Status", "Tasks", "Summary"]]
+        + [[i, o["status"], ",".join(o["tasks"]), o["summary"]] for i, o in found.items()]
+    )
 
 
 def _matches(operation: Doc, flag: str, wanted: list[str]) -> bool:
@@ -199,18 +264,35 @@ def secrets(s: Session, a: Args) -> None:
     if a.text("format"):
         output.document(found, a.text("format"))
         return
-    output.table([["ID", "Name", "Owner", "Rotation", "Revision", "Last updated"]] + [
-        [i, x.get("name") or x.get("label") or "-", x["owner"], x.get("rotation", "never"),
-         x["revision"], x["updated"]] for i, x in found.items()
-    ])
+    output.table(
+        [["ID", "Name", "Owner", "Rotation", "Revision", "Last updated"]]
+        + [
+            [
+                i,
+                x.get("name") or x.get("label") or "-",
+                x["owner"],
+                x.get("rotation", "never"),
+                x["revision"],
+                x["updated"],
+            ]
+            for i, x in found.items()
+        ]
+    )
 
 
-@command("show-secret", format="str", reveal="bool", revisions="bool", revision="str", r="revision")
+@command(
+    "show-secret", format="str", reveal="bool", revisions="bool", revision="str", r="revision"
+)
 def show_secret(s: Session, a: Args) -> None:
     if a.on("revisions") and a.text("revision"):
         raise UsageError("specify either --revisions or --revision but not both")
-    doc: Doc = s.ask("show_secret", secret=a.word(0, "secret"), reveal=a.on("reveal"),
-                     revision=a.number("revision", 0) or None, revisions=a.on("revisions"))
+    doc: Doc = s.ask(
+        "show_secret",
+        secret=a.word(0, "secret"),
+        reveal=a.on("reveal"),
+        revision=a.number("revision", 0) or None,
+        revisions=a.on("revisions"),
+    )
     if a.text("format") != "json":
         for item in doc.values():
             if "content" in item:
@@ -232,8 +314,9 @@ def storage(s: Session, a: Args) -> None:
     for ident, item in doc.get("storage", {}).items():
         units = item.get("attachments", {}).get("units", {"": {}})
         for unit, at in units.items():
-            rows.append([unit, ident, item["kind"], item["status"]["current"],
-                         at.get("location", "")])
+            rows.append(
+                [unit, ident, item["kind"], item["status"]["current"], at.get("location", "")]
+            )
     output.table(rows)
 
 
@@ -256,22 +339,46 @@ def ssh_keys(s: Session, a: Args) -> None:
 _LEVELS = ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-@command("debug-log", limit="str", replay="bool", tail="bool", no_tail="bool", include="list",
-         i="include", exclude="list", x="exclude", include_module="list", exclude_module="list",
-         level="str", l="level", lines="str", n="lines", date="bool", ms="bool", location="bool",
-         utc="bool", format="str", include_labels="no", exclude_labels="no", retry="no",
-         firehose="no", log_file="no", retry_delay="no")
+@command(
+    "debug-log",
+    limit="str",
+    replay="bool",
+    tail="bool",
+    no_tail="bool",
+    include="list",
+    i="include",
+    exclude="list",
+    x="exclude",
+    include_module="list",
+    exclude_module="list",
+    level="str",
+    l="level",
+    lines="str",
+    n="lines",
+    date="bool",
+    ms="bool",
+    location="bool",
+    utc="bool",
+    format="str",
+    include_labels="no",
+    exclude_labels="no",
+    retry="no",
+    firehose="no",
+    log_file="no",
+    retry_delay="no",
+)
 def debug_log(s: Session, a: Args) -> None:
     """Prints what is there; --tail goes on until interrupted (default only on a terminal)."""
     wanted = _filter(s, a)
-    follow = a.on("tail") or (sys.stdout.isatty() and not a.on("no-tail") and "limit" not in a.flags)
+    watched = sys.stdout.isatty() and not a.on("no-tail") and "limit" not in a.flags
+    follow = a.on("tail") or watched
     path = s.ask("log_file")
     lines, position = _read_log(path, 0, wanted)
     limit = a.number("limit", 0)
     if limit:
         lines = lines[:limit] if a.on("replay") else lines[-limit:]
     elif follow and not a.on("replay"):
-        lines = lines[-a.number("lines", 10):]
+        lines = lines[-a.number("lines", 10) :]
     for line in lines:
         print(line)
     while follow:
@@ -292,9 +399,16 @@ def _filter(s: Session, a: Args) -> Any:
 
     def entity_in(entity: str, names: set[str]) -> bool:
         plain = entity.replace("/", "-")
-        return any(plain == n.removeprefix("unit-") or f"unit-{plain}" == n or n == plain
-                   or (n.endswith("*") and (plain.startswith(n[:-1])
-                                           or f"unit-{plain}".startswith(n[:-1]))) for n in names)
+        return any(
+            plain == n.removeprefix("unit-")
+            or f"unit-{plain}" == n
+            or n == plain
+            or (
+                n.endswith("*")
+                and (plain.startswith(n[:-1]) or f"unit-{plain}".startswith(n[:-1]))
+            )
+            for n in names
+        )
 
     def wanted(entity: str, level: str, module: str) -> bool:
         if _LEVELS.index(level if level in _LEVELS else "INFO") < _LEVELS.index(least):
@@ -339,9 +453,19 @@ def _read_log(path: str, position: int, wanted: Any) -> tuple[list[str], int]:
 # -- status -----------------------------------------------------------------------------
 
 
-@command("status", "show-status", format="str", relations="bool", integrations="relations",
-         storage="bool", watch="str", utc="bool", no_color="bool", retry_count="str",
-         retry_delay="str")
+@command(
+    "status",
+    "show-status",
+    format="str",
+    relations="bool",
+    integrations="relations",
+    storage="bool",
+    watch="str",
+    utc="bool",
+    no_color="bool",
+    retry_count="str",
+    retry_delay="str",
+)
 def status(s: Session, a: Args) -> None:
     style = a.text("format") or "tabular"
     if style not in ("json", "yaml", "tabular"):
@@ -363,32 +487,64 @@ def status(s: Session, a: Args) -> None:
 
 def _human(doc: Doc, a: Args) -> None:
     m = doc["model"]
-    output.table([["Model", "Controller", "Cloud/Region", "Version", "SLA", "Timestamp"],
-                  [m["name"], m["controller"], f"{m['cloud']}/{m['region']}", m["version"],
-                   m["sla"], doc["controller"]["timestamp"]]])
+    output.table(
+        [
+            ["Model", "Controller", "Cloud/Region", "Version", "SLA", "Timestamp"],
+            [
+                m["name"],
+                m["controller"],
+                f"{m['cloud']}/{m['region']}",
+                m["version"],
+                m["sla"],
+                doc["controller"]["timestamp"],
+            ],
+        ]
+    )
     if not doc["applications"] and not doc["machines"]:
         output.note(f'\nModel "admin/{m["name"]}" is empty.')
         return
-    rows: list[list[Any]] = [["App", "Version", "Status", "Scale", "Charm", "Channel", "Rev",
-                              "Exposed", "Message"]]
-    units: list[list[Any]] = [["Unit", "Workload", "Agent", "Machine", "Public address", "Ports",
-                               "Message"]]
+    rows: list[list[Any]] = [
+        ["App", "Version", "Status", "Scale", "Charm", "Channel", "Rev", "Exposed", "Message"]
+    ]
+    units: list[list[Any]] = [
+        ["Unit", "Workload", "Agent", "Machine", "Public address", "Ports", "Message"]
+    ]
     for name, app in doc["applications"].items():
         state = app.get("application-status", {})
-        rows.append([name, app.get("version", ""), state.get("current", ""),
-                     len(app.get("units", {})) or "0", app["charm-name"],
-                     app.get("charm-channel", ""), app["charm-rev"],
-                     "yes" if app["exposed"] else "no", state.get("message", "")])
+        rows.append(
+            [
+                name,
+                app.get("version", ""),
+                state.get("current", ""),
+                len(app.get("units", {})) or "0",
+                app["charm-name"],
+                app.get("charm-channel", ""),
+                app["charm-rev"],
+                "yes" if app["exposed"] else "no",
+                state.get("message", ""),
+            ]
+        )
         for unit, u in app.get("units", {}).items():
             work, agent = u["workload-status"], u["juju-status"]
-            message = work.get("message") or ("" if agent["current"] == "idle"
-                                              else agent.get("message", ""))
+            message = work.get("message") or (
+                "" if agent["current"] == "idle" else agent.get("message", "")
+            )
             if agent["current"] == "executing" and agent.get("message"):
-                message = f"({agent['message'].removeprefix('running ').removesuffix(' hook')}) " \
-                          + work.get("message", "")
-            units.append([unit + ("*" if u.get("leader") else ""), work["current"],
-                          agent["current"], u.get("machine", ""), u.get("public-address", ""),
-                          ",".join(u.get("open-ports", [])), message.strip()])
+                message = (
+                    f"({agent['message'].removeprefix('running ').removesuffix(' hook')}) "
+                    + work.get("message", "")
+                )
+            units.append(
+                [
+                    unit + ("*" if u.get("leader") else ""),
+                    work["current"],
+                    agent["current"],
+                    u.get("machine", ""),
+                    u.get("public-address", ""),
+                    ",".join(u.get("open-ports", [])),
+                    message.strip(),
+                ]
+            )
     for part in (rows, units):
         if len(part) > 1:
             print()
@@ -402,11 +558,21 @@ def _human(doc: Doc, a: Args) -> None:
 
 
 def _machine_table(machines: Doc) -> None:
-    output.table([["Machine", "State", "Address", "Inst id", "Base", "AZ", "Message"]] + [
-        [i, m["juju-status"]["current"], m.get("dns-name", ""), m.get("instance-id", ""),
-         f"{m['base']['name']}@{m['base']['channel']}", "",
-         m.get("machine-status", {}).get("message", "")] for i, m in machines.items()
-    ])
+    output.table(
+        [["Machine", "State", "Address", "Inst id", "Base", "AZ", "Message"]]
+        + [
+            [
+                i,
+                m["juju-status"]["current"],
+                m.get("dns-name", ""),
+                m.get("instance-id", ""),
+                f"{m['base']['name']}@{m['base']['channel']}",
+                "",
+                m.get("machine-status", {}).get("message", ""),
+            ]
+            for i, m in machines.items()
+        ]
+    )
 
 
 def _relation_table(doc: Doc) -> None:
@@ -420,8 +586,13 @@ def _relation_table(doc: Doc) -> None:
                 if key in seen:
                     continue
                 seen.add(key)
-                rows.append([f"{name}:{endpoint} - {other}", item["interface"],
-                             "peer" if other == name else "regular"])
+                rows.append(
+                    [
+                        f"{name}:{endpoint} - {other}",
+                        item["interface"],
+                        "peer" if other == name else "regular",
+                    ]
+                )
     if len(rows) > 1:
         print()
         output.table(rows)
@@ -431,7 +602,8 @@ def _storage_table(found: Doc) -> None:
     rows: list[list[Any]] = [["Storage Unit", "Storage ID", "Type", "Mountpoint", "Status"]]
     for ident, item in found.get("storage", {}).items():
         for unit, at in (item.get("attachments") or {"units": {"": {}}})["units"].items():
-            rows.append([unit, ident, item["kind"], at.get("location", ""),
-                         item["status"]["current"]])
+            rows.append(
+                [unit, ident, item["kind"], at.get("location", ""), item["status"]["current"]]
+            )
     print()
     output.table(rows)

@@ -62,7 +62,11 @@ def start(lab: Any, version: str = "", timeout: float = 20.0) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.juju.controller", lab.name, wanted],
             env={**os.environ, "PYTHONPATH": package_parent, "LAB_ROOT": str(root.parents[1])},
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
         )
     _started[process.pid] = process
     (root / "controller.pid").write_text(str(process.pid))
@@ -70,8 +74,10 @@ def start(lab: Any, version: str = "", timeout: float = 20.0) -> None:
     while not is_running(lab):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = (root / "controller.log").read_text()[-2000:]
-            raise ControllerError(f"the controller of lab {lab.name} did not start; its log "
-                                  f"({root}/controller.log) ends:\n{tail}")
+            raise ControllerError(
+                f"the controller of lab {lab.name} did not start; its log "
+                f"({root}/controller.log) ends:\n{tail}"
+            )
         time.sleep(0.02)
 
 
@@ -104,7 +110,10 @@ def _runs(pid: int) -> bool:
         return False
     try:
         with open(f"/proc/{pid}/stat") as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
+            zombie = stream.read().rpartition(")")[2].split()[0] == "Z"
+        # Other threads of a killed process may outlive the first for a moment, and as long as
+        # they do its sockets are open: a connection would be taken for a running controller.
+        return not zombie or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 
@@ -118,7 +127,9 @@ def build_hooktool(root: Path) -> Path:
     fresh = root / f"hooktool.{os.getpid()}"
     done = subprocess.run(
         ["cc", "-O2", "-Wall", "-static", "-o", str(fresh), str(source)],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     if done.returncode:
         raise ControllerError(f"cannot compile {source}: {done.stderr}")

@@ -45,8 +45,12 @@ def facts(ctl: Controller, unit: Unit) -> Doc:
     model = ctl.model_named(unit.model)
     address, port = ctl.provider.controller_address()
     return {
-        "model": model.uuid, "model_name": model.name, "machine": unit.machine,
-        "version": ctl.version, "api": f"{address}:{port}", "v4": ctl.is_v4,
+        "model": model.uuid,
+        "model_name": model.name,
+        "machine": unit.machine,
+        "version": ctl.version,
+        "api": f"{address}:{port}",
+        "v4": ctl.is_v4,
         "networks": ctl.provider.networks(),
     }
 
@@ -61,8 +65,13 @@ def claim(ctl: Controller, unit: Unit) -> bool:
     holder = ctl.leader(app)
     if holder not in ("", unit.name):
         return False
-    if not holder and (unit.life != "alive" or (ctl.barred.get(app.key, ("", 0.0))[1] > time.time()
-                       and ctl.barred[app.key][0] == unit.name)):
+    if not holder and (
+        unit.life != "alive"
+        or (
+            ctl.barred.get(app.key, ("", 0.0))[1] > time.time()
+            and ctl.barred[app.key][0] == unit.name
+        )
+    ):
         return False
     app.leader, app.lease_until = unit.name, time.time() + ctl.knob("lease")
     return True
@@ -72,20 +81,34 @@ def claim(ctl: Controller, unit: Unit) -> bool:
 
 
 @handler
-def set_status(ctl: Controller, unit: Unit, which: str, current: str, message: str = "",
-               data: Doc | None = None) -> None:
+def set_status(
+    ctl: Controller,
+    unit: Unit,
+    which: str,
+    current: str,
+    message: str = "",
+    data: Doc | None = None,
+) -> None:
     """Set the agent's, the unit's or (the leader only) the application's status."""
     if which == "application":
         if ctl.leader(_app(ctl, unit)) != unit.name:
             raise Refused("this unit is not the leader")
         _app(ctl, unit).status = {
-            "current": current, "message": message, "data": data or {}, "since": clock.now(),
+            "current": current,
+            "message": message,
+            "data": data or {},
+            "since": clock.now(),
         }
         return
     lifecycle.set_status(unit, which, current, message, data)
     if which == "workload":
-        ctl.log(unit.model, unit.name, "DEBUG", "juju.worker.uniter.context",
-                f"[WORKLOAD-STATUS] {current}: {message}")
+        ctl.log(
+            unit.model,
+            unit.name,
+            "DEBUG",
+            "juju.worker.uniter.context",
+            f"[WORKLOAD-STATUS] {current}: {message}",
+        )
 
 
 @handler
@@ -103,8 +126,10 @@ def get_status(ctl: Controller, unit: Unit, application: bool) -> Doc:
     if ctl.leader(app) != unit.name:
         raise Refused("finding application status: this unit is not the leader")
     units = {u.name: u.workload for u in ctl.units(unit.model, unit.app)}
-    return {"application": app.status or {"current": "unknown", "message": "", "data": {}},
-            "units": units}
+    return {
+        "application": app.status or {"current": "unknown", "message": "", "data": {}},
+        "units": units,
+    }
 
 
 @handler
@@ -147,17 +172,17 @@ def network(ctl: Controller, unit: Unit, binding: str) -> Doc:
         raise NotFound(f'no network config found for binding "{binding}"')
     space = ctl.bound_space(app, binding)
     networks = ctl.provider.networks()
-    return {"space": space,
-            "subnets": [networks[k] for k in (space, f"{space}/6") if k in networks]}
+    return {
+        "space": space,
+        "subnets": [networks[k] for k in (space, f"{space}/6") if k in networks],
+    }
 
 
 @handler
 def goal_state(ctl: Controller, unit: Unit) -> Doc:
     """Units and relations that are wanted, with their status and since when."""
     doc: Doc = {
-        "units": {
-            u.name: _goal(u) for u in ctl.units(unit.model, unit.app)
-        },
+        "units": {u.name: _goal(u) for u in ctl.units(unit.model, unit.app)},
         "relations": {},
     }
     for rel in ctl.relations(unit.model, unit.app):
@@ -165,8 +190,10 @@ def goal_state(ctl: Controller, unit: Unit) -> Doc:
             continue
         other = rel.other(unit.app)["app"]
         goals: Doc = doc["relations"].setdefault(rel.endpoint(unit.app)["endpoint"], {})
-        goals[other] = {"status": "joined" if rel.life == "alive" else "dying",
-                        "since": _spaced(rel.created)}
+        goals[other] = {
+            "status": "joined" if rel.life == "alive" else "dying",
+            "since": _spaced(rel.created),
+        }
         goals.update({u.name: _goal(u) for u in ctl.units(unit.model, other)})
     return doc
 
@@ -228,7 +255,8 @@ def commit(ctl: Controller, unit: Unit, changes: Doc) -> None:
     if wants_lead and not leads:
         raise Refused(
             f'cannot write relation settings or secrets of application "{app.name}": '
-            f'"{unit.name}" is not leader of "{app.name}"', "not leader",
+            f'"{unit.name}" is not leader of "{app.name}"',
+            "not leader",
         )
     _check_secrets(ctl, unit, secret_plan)
     for name, count in changes.get("storage", []):
@@ -262,15 +290,17 @@ def _check_secrets(ctl: Controller, unit: Unit, plan: list[Doc]) -> None:
     created = {s["spec"]["id"] for s in plan if s["op"] == "add"}
     for step in plan:
         if step["op"] == "add":
-            secret_rules.check_label(ctl, unit.model, step["owner"],
-                                     step["spec"].get("label") or "", None)
+            secret_rules.check_label(
+                ctl, unit.model, step["owner"], step["spec"].get("label") or "", None
+            )
         elif step["id"] not in created:
             secret = secret_rules.find(ctl, unit.model, step["id"])
             if not secret_rules.manages(ctl, secret, unit):
                 raise Refused("permission denied")
             if step["op"] == "set":
-                secret_rules.check_label(ctl, unit.model, secret.owner,
-                                         step["spec"].get("label") or "", secret)
+                secret_rules.check_label(
+                    ctl, unit.model, secret.owner, step["spec"].get("label") or "", secret
+                )
 
 
 def _apply_secrets(ctl: Controller, unit: Unit, plan: list[Doc]) -> None:
@@ -329,16 +359,21 @@ def resource(ctl: Controller, unit: Unit, name: str) -> Doc:
 def credential(ctl: Controller, unit: Unit) -> Doc:
     if not _app(ctl, unit).trust:
         raise Refused("cannot access cloud credentials: permission denied")
-    return {"type": "lab", "name": CONTROLLER, "region": "default",
-            "credential": {"auth-type": "empty", "attrs": {}}}
+    return {
+        "type": "lab",
+        "name": CONTROLLER,
+        "region": "default",
+        "credential": {"auth-type": "empty", "attrs": {}},
+    }
 
 
 # -- secrets ----------------------------------------------------------------------------
 
 
 @handler
-def secret_read(ctl: Controller, unit: Unit, uri: str, label: str, refresh: bool,
-                peek: bool) -> Doc:
+def secret_read(
+    ctl: Controller, unit: Unit, uri: str, label: str, refresh: bool, peek: bool
+) -> Doc:
     return secret_rules.read(ctl, unit, uri, label, refresh, peek)
 
 
@@ -346,15 +381,18 @@ def secret_read(ctl: Controller, unit: Unit, uri: str, label: str, refresh: bool
 def secret_find(ctl: Controller, unit: Unit, uri: str, label: str) -> Doc:
     """Who owns a secret the unit can see: for the hook tools that manage secrets."""
     secret = (
-        secret_rules.find(ctl, unit.model, uri) if uri
-        else secret_rules.by_label(ctl, unit, label)
+        secret_rules.find(ctl, unit.model, uri) if uri else secret_rules.by_label(ctl, unit, label)
     )
     if secret is None:
         raise NotFound(f'secret "{label}" not found')
-    return {"id": secret.id, "owner": secret.owner, "latest": secret.latest,
-            "manages": secret_rules.manages(ctl, secret, unit),
-            "owned": secret_rules.owned_by(secret, unit),
-            "info": secret_rules.info(ctl, unit, secret)}
+    return {
+        "id": secret.id,
+        "owner": secret.owner,
+        "latest": secret.latest,
+        "manages": secret_rules.manages(ctl, secret, unit),
+        "owned": secret_rules.owned_by(secret, unit),
+        "info": secret_rules.info(ctl, unit, secret),
+    }
 
 
 @handler
@@ -394,8 +432,9 @@ def task_log(ctl: Controller, unit: Unit, ident: str, message: str) -> None:
 
 
 @handler
-def task_end(ctl: Controller, unit: Unit, ident: str, status: str, message: str,
-             results: Doc) -> None:
+def task_end(
+    ctl: Controller, unit: Unit, ident: str, status: str, message: str, results: Doc
+) -> None:
     task = _task(ctl, unit, ident)
     task.results = results
     lifecycle.end_task(task, status, message)

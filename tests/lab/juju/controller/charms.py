@@ -16,8 +16,21 @@ from lab.juju.controller.errors import Refused
 
 Doc = dict[str, Any]
 _META_KEYS = (
-    "name", "summary", "description", "peers", "provides", "requires", "storage", "resources",
-    "extra-bindings", "containers", "assumes", "subordinate", "terms", "devices", "charm-user",
+    "name",
+    "summary",
+    "description",
+    "peers",
+    "provides",
+    "requires",
+    "storage",
+    "resources",
+    "extra-bindings",
+    "containers",
+    "assumes",
+    "subordinate",
+    "terms",
+    "devices",
+    "charm-user",
 )
 _SKIP = {"__pycache__", "parts", "prime", "stage", "overlay", "node_modules"}
 
@@ -111,16 +124,25 @@ def endpoints(meta: Doc) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for section, role in (("peers", "peer"), ("provides", "provider"), ("requires", "requirer")):
         for name, spec in (meta.get(section) or {}).items():
-            found.append({
-                "endpoint": name, "role": role, "interface": spec["interface"],
-                "scope": spec.get("scope", "global"),
-                "limit": str(spec.get("limit") or ""),
-            })
+            found.append(
+                {
+                    "endpoint": name,
+                    "role": role,
+                    "interface": spec["interface"],
+                    "scope": spec.get("scope", "global"),
+                    "limit": str(spec.get("limit") or ""),
+                }
+            )
     if not any(e["endpoint"] == "juju-info" for e in found):
-        found.append({
-            "endpoint": "juju-info", "role": "provider", "interface": "juju-info",
-            "scope": "global", "limit": "",
-        })
+        found.append(
+            {
+                "endpoint": "juju-info",
+                "role": "provider",
+                "interface": "juju-info",
+                "scope": "global",
+                "limit": "",
+            }
+        )
     return found
 
 
@@ -161,9 +183,7 @@ def option_value(name: str, spec: Doc, text: str) -> Any:
         if kind == "boolean":
             return {"true": True, "false": False}[text.lower()]
     except (ValueError, KeyError):
-        raise Refused(
-            f'option "{name}" expected {kind}, got "{text}"'
-        ) from None
+        raise Refused(f'option "{name}" expected {kind}, got "{text}"') from None
     if kind == "secret" and text and not text.startswith("secret:"):
         raise Refused(f'option "{name}" expected a secret URI (secret:...), got "{text}"')
     return text

@@ -143,7 +143,8 @@ class Controller:
 
     def units(self, model: str, app: str = "") -> list[Unit]:
         found = [
-            u for u in self.store.all(Unit).values()
+            u
+            for u in self.store.all(Unit).values()
             if u.model == model and (not app or u.app == app)
         ]
         return sorted(found, key=lambda u: natural(u.name))
@@ -154,14 +155,16 @@ class Controller:
 
     def relations(self, model: str, app: str = "") -> list[Relation]:
         found = [
-            r for r in self.store.all(Relation).values()
+            r
+            for r in self.store.all(Relation).values()
             if r.model == model and (not app or any(e["app"] == app for e in r.endpoints))
         ]
         return sorted(found, key=lambda r: r.id)
 
     def storages(self, model: str, owner: str = "") -> list[Storage]:
         found = [
-            s for s in self.store.all(Storage).values()
+            s
+            for s in self.store.all(Storage).values()
             if s.model == model and (not owner or s.owner == owner)
         ]
         return sorted(found, key=lambda s: natural(s.id))
@@ -172,7 +175,8 @@ class Controller:
 
     def tasks(self, model: str, receiver: str = "") -> list[Task]:
         found = [
-            t for t in self.store.all(Task).values()
+            t
+            for t in self.store.all(Task).values()
             if t.model == model and (not receiver or t.receiver == receiver)
         ]
         return sorted(found, key=lambda t: int(t.id))

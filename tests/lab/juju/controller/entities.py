@@ -247,7 +247,8 @@ class Secret(Entity):
     """A secret with its revisions, consumers and grants. Values are base64, as Juju keeps them.
 
     `revisions`: {"1": {"content", "checksum", "created", "expires", "removed_sent"}}.
-    `consumers`: unit -> {"tracked": n, "label": str}; `grants`: list of {"target", "scope", "role"}.
+    `consumers`: unit -> {"tracked": n, "label": str}; `grants`: list of {"target", "scope",
+    "role", "relation"}.
     """
 
     KIND: ClassVar[str] = "secret"
@@ -365,5 +366,15 @@ class Settings(Entity):
 
 
 ALL: tuple[type[Entity], ...] = (
-    Settings, Model, Charm, Machine, App, Unit, Relation, Secret, Storage, Task, Operation,
+    Settings,
+    Model,
+    Charm,
+    Machine,
+    App,
+    Unit,
+    Relation,
+    Secret,
+    Storage,
+    Task,
+    Operation,
 )

@@ -15,8 +15,9 @@ from lab.juju.controller.errors import Refused
 Doc = dict[str, Any]
 
 
-def add_units(ctl: Controller, app: App, count: int, to: list[str],
-              attach_storage: list[str] | None = None) -> list[Unit]:
+def add_units(
+    ctl: Controller, app: App, count: int, to: list[str], attach_storage: list[str] | None = None
+) -> list[Unit]:
     """Add units, each on its placement's machine or a new one."""
     if app.life != "alive":
         raise Refused(f'cannot add unit: application "{app.name}" is not alive')
@@ -29,10 +30,16 @@ def add_units(ctl: Controller, app: App, count: int, to: list[str],
         machine = target or add_machine(ctl, app.model, app.constraints)
         number = app.next_unit
         app.next_unit += 1
-        unit = ctl.store.add(Unit(
-            model=app.model, name=f"{app.name}/{number}", app=app.name, machine=machine.id,
-            password=secrets.token_hex(12), created=clock.now(),
-        ))
+        unit = ctl.store.add(
+            Unit(
+                model=app.model,
+                name=f"{app.name}/{number}",
+                app=app.name,
+                machine=machine.id,
+                password=secrets.token_hex(12),
+                created=clock.now(),
+            )
+        )
         set_status(unit, "agent", "allocating", "")
         set_status(unit, "workload", "waiting", "waiting for machine")
         storage_rules.for_new_unit(ctl, app, unit, attach_storage or [])
@@ -57,15 +64,24 @@ def _placement(ctl: Controller, app: App, place: str) -> Machine | None:
 
 def add_machine(ctl: Controller, model: str, constraints: Doc, explicit: bool = False) -> Machine:
     ident = str(ctl.model_named(model).next("machine"))
-    machine = ctl.store.add(Machine(
-        model=model, id=ident, created=clock.now(), since=clock.now(), explicit=explicit,
-        constraints=constraints, base="ubuntu@24.04",
-    ))
+    machine = ctl.store.add(
+        Machine(
+            model=model,
+            id=ident,
+            created=clock.now(),
+            since=clock.now(),
+            explicit=explicit,
+            constraints=constraints,
+            base="ubuntu@24.04",
+        )
+    )
     ctl.wake_provisioner()
     return machine
 
 
-def set_status(unit: Unit, which: str, current: str, message: str, data: Doc | None = None) -> None:
+def set_status(
+    unit: Unit, which: str, current: str, message: str, data: Doc | None = None
+) -> None:
     """Set a unit's agent or workload status; `since` moves only when something changed."""
     old: Doc = getattr(unit, which)
     new = {"current": current, "message": message, "data": data or {}}
@@ -76,8 +92,9 @@ def set_status(unit: Unit, which: str, current: str, message: str, data: Doc | N
 # -- removal ----------------------------------------------------------------------------
 
 
-def remove_unit(ctl: Controller, unit: Unit, force: bool, wait: float | None,
-                destroy_storage: bool = False) -> None:
+def remove_unit(
+    ctl: Controller, unit: Unit, force: bool, wait: float | None, destroy_storage: bool = False
+) -> None:
     """Tell a unit to go. Without a running agent that never came up, it goes at once."""
     unit.destroy_storage = unit.destroy_storage or destroy_storage
     if unit.life == "alive":
@@ -93,6 +110,7 @@ def remove_unit(ctl: Controller, unit: Unit, force: bool, wait: float | None,
 
 async def _force_unit(ctl: Controller, key: str, wait: float | None) -> None:
     """Give a forced unit time to go in order: little if it cannot, a minute if it may."""
+
     def stuck() -> bool:
         unit = ctl.store.get(Unit, key)
         return unit is None or not ctl.connected(key) or unit.agent.get("current") == "error"
@@ -147,8 +165,9 @@ def agent_name(unit: str) -> str:
     return "jujud-unit-" + unit.replace("/", "-")
 
 
-def remove_app(ctl: Controller, app: App, force: bool, wait: float | None,
-               destroy_storage: bool) -> None:
+def remove_app(
+    ctl: Controller, app: App, force: bool, wait: float | None, destroy_storage: bool
+) -> None:
     """Tell an application to go, with its units and relations."""
     app.life = "dying"
     app.destroy_storage = destroy_storage
@@ -176,13 +195,15 @@ def collect_app(ctl: Controller, model: str, name: str) -> None:
     collect_model(ctl, model)
 
 
-def remove_machine(ctl: Controller, machine: Machine, force: bool, keep: bool,
-                   wait: float | None) -> None:
+def remove_machine(
+    ctl: Controller, machine: Machine, force: bool, keep: bool, wait: float | None
+) -> None:
     units = [u for u in ctl.units(machine.model) if u.machine == machine.id]
     if units and not force:
         names = ", ".join(u.name for u in units)
-        raise Refused(f"machine {machine.id} has units hosted: {names}; use --force to remove "
-                      "them as well")
+        raise Refused(
+            f"machine {machine.id} has units hosted: {names}; use --force to remove them as well"
+        )
     machine.keep = machine.keep or keep
     for unit in units:
         remove_unit(ctl, unit, True, wait)
@@ -191,8 +212,9 @@ def remove_machine(ctl: Controller, machine: Machine, force: bool, keep: bool,
     ctl.wake_provisioner()
 
 
-def destroy_model(ctl: Controller, model: Model, force: bool, wait: float | None,
-                  destroy_storage: bool) -> None:
+def destroy_model(
+    ctl: Controller, model: Model, force: bool, wait: float | None, destroy_storage: bool
+) -> None:
     model.life = "dying"
     model.destroy_storage = destroy_storage
     for app in ctl.apps(model.uuid):
@@ -209,8 +231,13 @@ def collect_model(ctl: Controller, uuid: str) -> None:
     model = ctl.store.get(Model, uuid)
     if model is None or model.life == "alive" or ctl.apps(uuid) or ctl.machines(uuid):
         return
-    leftovers = [*ctl.secrets(uuid), *ctl.tasks(uuid), *ctl.operations(uuid),
-                 *ctl.storages(uuid), *ctl.relations(uuid)]
+    leftovers = [
+        *ctl.secrets(uuid),
+        *ctl.tasks(uuid),
+        *ctl.operations(uuid),
+        *ctl.storages(uuid),
+        *ctl.relations(uuid),
+    ]
     for entity in leftovers:
         ctl.store.remove(entity)
     ctl.store.remove(model)

@@ -59,7 +59,8 @@ class Provisioner:
 
     def _disks(self, machine: Machine) -> list[Storage]:
         return [
-            s for s in self.ctl.storages(machine.model)
+            s
+            for s in self.ctl.storages(machine.model)
             if s.machine == machine.id and (s.life == "dead" or (s.state == "pending" and s.owner))
         ]
 
@@ -69,8 +70,13 @@ class Provisioner:
         except _BROKEN as err:
             machine.state, machine.message = "error", str(err)
             machine.since = clock.now()
-            self.ctl.log(machine.model, f"machine-{machine.id}", "ERROR", "juju.provisioner",
-                         machine.message)
+            self.ctl.log(
+                machine.model,
+                f"machine-{machine.id}",
+                "ERROR",
+                "juju.provisioner",
+                machine.message,
+            )
         finally:
             del self._busy[machine.key]
             self._wake.set()
@@ -159,12 +165,27 @@ class Provisioner:
         provider = self.ctl.provider
         address, port = provider.controller_address()
         argv = [
-            python(), "-m", "lab.juju.agent", "--unit", unit.name, "--model", unit.model,
-            "--controller", f"{address}:{port}", "--tool", str(self.ctl.root / "hooktool"),
-            "--trace", str(self.ctl.root / "hooks.jsonl"), *provider.agent_options(machine.lab_id),
+            python(),
+            "-m",
+            "lab.juju.agent",
+            "--unit",
+            unit.name,
+            "--model",
+            unit.model,
+            "--controller",
+            f"{address}:{port}",
+            "--tool",
+            str(self.ctl.root / "hooktool"),
+            "--trace",
+            str(self.ctl.root / "hooks.jsonl"),
+            *provider.agent_options(machine.lab_id),
         ]
-        env = {"PYTHONPATH": str(PACKAGE_PARENT), "AGENT_PASSWORD": unit.password,
-               "PYTHONDONTWRITEBYTECODE": "1", "PATH": MACHINE_PATH}
+        env = {
+            "PYTHONPATH": str(PACKAGE_PARENT),
+            "AGENT_PASSWORD": unit.password,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": MACHINE_PATH,
+        }
         with contextlib.suppress(NotImplementedError):
             argv += ["--data-dir", str(provider.data_dir(machine.lab_id))]
         name = lifecycle.agent_name(unit.name)

@@ -17,8 +17,9 @@ Doc = dict[str, Any]
 
 def add_peers(ctl: Controller, app: App) -> None:
     """Every peer endpoint is a relation of its own from the start."""
-    present = {r.endpoint(app.name)["endpoint"] for r in ctl.relations(app.model, app.name)
-               if r.is_peer}
+    present = {
+        r.endpoint(app.name)["endpoint"] for r in ctl.relations(app.model, app.name) if r.is_peer
+    }
     for endpoint in endpoints(ctl.charm(app.charm).meta):
         if endpoint["role"] == "peer" and endpoint["endpoint"] not in present:
             _create(ctl, app.model, [{"app": app.name, **endpoint}])
@@ -26,9 +27,9 @@ def add_peers(ctl: Controller, app: App) -> None:
 
 def _create(ctl: Controller, model: str, ends: list[dict[str, str]]) -> Relation:
     entity = ctl.model_named(model)
-    return ctl.store.add(Relation(
-        model=model, id=entity.next("relation"), endpoints=ends, created=clock.now()
-    ))
+    return ctl.store.add(
+        Relation(model=model, id=entity.next("relation"), endpoints=ends, created=clock.now())
+    )
 
 
 def integrate(ctl: Controller, model: str, left: str, right: str) -> Relation:
@@ -45,11 +46,13 @@ def integrate(ctl: Controller, model: str, left: str, right: str) -> Relation:
     first, second = sorted(pairs[0], key=lambda e: e["role"] != "requirer")
     for rel in ctl.relations(model, first["app"]):
         if not rel.is_peer and {_spell(e) for e in rel.endpoints} == {
-            _spell(first), _spell(second)
+            _spell(first),
+            _spell(second),
         }:
             name = f"{_spell(first)} {_spell(second)}"
-            raise Refused(f'cannot add relation "{name}": relation {name} already exists',
-                          "already exists")
+            raise Refused(
+                f'cannot add relation "{name}": relation {name} already exists', "already exists"
+            )
     _check_limits(ctl, model, (first, second))
     return _create(ctl, model, [first, second])
 
@@ -66,7 +69,8 @@ def _matches(
         for a in _ends(ctl, model, left)
         for b in _ends(ctl, model, right)
         if {a["role"], b["role"]} == {"provider", "requirer"}
-        and a["interface"] == b["interface"] and a["app"] != b["app"]
+        and a["interface"] == b["interface"]
+        and a["app"] != b["app"]
     ]
 
 
@@ -88,13 +92,15 @@ def _check_limits(
 ) -> None:
     for end in ends:
         used = sum(
-            1 for r in ctl.relations(model, end["app"])
+            1
+            for r in ctl.relations(model, end["app"])
             if not r.is_peer and r.endpoint(end["app"])["endpoint"] == end["endpoint"]
         )
         if end["limit"] and used >= int(end["limit"]):
             raise Refused(
                 f"establishing a new relation for {_spell(end)} would exceed its maximum "
-                f"relation limit of {end['limit']}", "quota limit exceeded",
+                f"relation limit of {end['limit']}",
+                "quota limit exceeded",
             )
 
 

@@ -12,8 +12,13 @@ from lab.juju.controller.errors import NotFound, Refused
 
 Doc = dict[str, Any]
 _PERIODS = {
-    "never": 0.0, "hourly": 3600.0, "daily": 86400.0, "weekly": 604800.0,
-    "monthly": 2592000.0, "quarterly": 7776000.0, "yearly": 31536000.0,
+    "never": 0.0,
+    "hourly": 3600.0,
+    "daily": 86400.0,
+    "weekly": 604800.0,
+    "monthly": 2592000.0,
+    "quarterly": 7776000.0,
+    "yearly": 31536000.0,
 }
 
 
@@ -73,8 +78,9 @@ def read(
     if secret is None and not uri and label:
         secret = by_label(ctl, unit, label)
     if secret is None:
-        raise NotFound(f'secret "{bare(uri)}" not found' if uri else
-                       f'consumer label "{label}" not found')
+        raise NotFound(
+            f'secret "{bare(uri)}" not found' if uri else f'consumer label "{label}" not found'
+        )
     if not can_read(ctl, secret, unit):
         raise Refused("permission denied", "permission denied")
     if uri and label:
@@ -131,7 +137,10 @@ def add(ctl: Controller, model: str, owner: str, spec: Doc) -> Secret:
     """Create a secret; `spec` has content and perhaps id, label, description, rotate, expire."""
     _check_label(ctl, model, owner, spec.get("label") or "", None)
     secret = Secret(
-        model=model, id=spec.get("id") or secret_id(), owner=owner, created=clock.now(),
+        model=model,
+        id=spec.get("id") or secret_id(),
+        owner=owner,
+        created=clock.now(),
         auto_prune=bool(spec.get("auto-prune")),
     )
     ctl.store.add(secret)
@@ -157,9 +166,7 @@ def check_label(ctl: Controller, model: str, owner: str, label: str, own: Secret
     _check_label(ctl, model, owner, label, own)
 
 
-def _check_label(
-    ctl: Controller, model: str, owner: str, label: str, own: Secret | None
-) -> None:
+def _check_label(ctl: Controller, model: str, owner: str, label: str, own: Secret | None) -> None:
     if not label:
         return
     for other in ctl.secrets(model):
@@ -184,7 +191,9 @@ def _new_revision(secret: Secret, values: dict[str, str]) -> None:
     secret.latest += 1
     secret.updated = clock.now()
     secret.revisions[str(secret.latest)] = {
-        "content": values, "checksum": stable_hash(values), "created": secret.updated,
+        "content": values,
+        "checksum": stable_hash(values),
+        "created": secret.updated,
     }
     if secret.next_rotate:
         secret.next_rotate = time.time() + _PERIODS[secret.rotate]
@@ -234,11 +243,13 @@ def grant(ctl: Controller, secret: Secret, target: str, relation: str) -> None:
 def revoke(secret: Secret, target: str) -> None:
     """Take access from a unit or an application (and then from its units too)."""
     secret.grants = [
-        g for g in secret.grants
+        g
+        for g in secret.grants
         if g["target"] != target and g["target"].rpartition("/")[0] != target
     ]
     secret.consumers = {
-        who: c for who, c in secret.consumers.items()
+        who: c
+        for who, c in secret.consumers.items()
         if who != target and who.rpartition("/")[0] != target
     }
 

@@ -1,4 +1,4 @@
-"""The controller's process: connections of agents (TCP) and of the `juju` command (unix socket)."""
+"""The controller's process: connections of agents (TCP) and of `juju` (unix socket)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from lab.juju.wire import encode
 Doc = dict[str, Any]
 _CLONE_NEWNET = 0x40000000
 _LINE_LIMIT = 1 << 26
+# How a connection may end: broken, a line that is no JSON, or the controller stops.
+_ENDS = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError)
 
 
 def listen_in(netns: str, address: tuple[str, int]) -> socket.socket:
@@ -95,7 +97,7 @@ class Server:
         """One agent's connection, from login to its end."""
         link = AgentLink(writer)
         try:
-            with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
+            with contextlib.suppress(*_ENDS):
                 while line := await reader.readline():
                     link.heard = time.monotonic()
                     self._agent_request(link, json.loads(line))
@@ -108,8 +110,9 @@ class Server:
             self._silent[link.unit] = link.heard
             unit = self.ctl.store.get(Unit, link.unit)
             if unit is not None:
-                self.ctl.log(unit.model, unit.name, "WARNING", "juju.apiserver",
-                             "agent disconnected")
+                self.ctl.log(
+                    unit.model, unit.name, "WARNING", "juju.apiserver", "agent disconnected"
+                )
             self.ctl.changed.set()
         link.writer.close()
 
@@ -157,7 +160,7 @@ class Server:
     async def user(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One `juju` command's connection; answers may take long, so each is a task."""
         try:
-            with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
+            with contextlib.suppress(*_ENDS):
                 while line := await reader.readline():
                     doc = json.loads(line)
                     writer.write(encode({"id": doc.get("id", 0), **await self._user_reply(doc)}))
@@ -189,8 +192,13 @@ class Server:
             now = time.time()
             for app in self.ctl.store.all(App).values():
                 if app.leader and app.lease_until <= now:
-                    self.ctl.log(app.model, app.name, "INFO", "juju.worker.lease",
-                                 f"leadership of {app.leader} expired")
+                    self.ctl.log(
+                        app.model,
+                        app.name,
+                        "INFO",
+                        "juju.worker.lease",
+                        f"leadership of {app.leader} expired",
+                    )
                     app.leader = ""
             if now >= due:
                 self._publish_soon()
@@ -223,7 +231,8 @@ async def serve(ctl: Controller, socket_path: Path) -> None:
     ]
     socket_path.chmod(0o600)
     jobs = [
-        asyncio.create_task(Provisioner(ctl).run()), asyncio.create_task(server.tick()),
+        asyncio.create_task(Provisioner(ctl).run()),
+        asyncio.create_task(server.tick()),
     ]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

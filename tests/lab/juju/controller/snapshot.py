@@ -6,7 +6,7 @@ from typing import Any
 
 from lab.juju.controller import secret_rules
 from lab.juju.controller.core import Controller, stable_hash
-from lab.juju.controller.entities import App, Machine, Relation, Unit
+from lab.juju.controller.entities import App, Machine, Relation, Task, Unit
 
 Doc = dict[str, Any]
 DEFAULT_MODEL_CONFIG: dict[str, Any] = {
@@ -14,10 +14,18 @@ DEFAULT_MODEL_CONFIG: dict[str, Any] = {
     "automatically-retry-hooks": True,
     "logging-config": "<root>=INFO",
     "default-space": "alpha",
-    "apt-http-proxy": "", "apt-https-proxy": "", "apt-no-proxy": "", "apt-ftp-proxy": "",
-    "juju-http-proxy": "", "juju-https-proxy": "", "juju-no-proxy": "127.0.0.1,localhost,::1",
+    "apt-http-proxy": "",
+    "apt-https-proxy": "",
+    "apt-no-proxy": "",
+    "apt-ftp-proxy": "",
+    "juju-http-proxy": "",
+    "juju-https-proxy": "",
+    "juju-no-proxy": "127.0.0.1,localhost,::1",
     "juju-ftp-proxy": "",
-    "http-proxy": "", "https-proxy": "", "no-proxy": "127.0.0.1,localhost,::1", "ftp-proxy": "",
+    "http-proxy": "",
+    "https-proxy": "",
+    "no-proxy": "127.0.0.1,localhost,::1",
+    "ftp-proxy": "",
     "provisioner-harvest-mode": "destroyed",
     "default-base": "",
     "development": False,
@@ -41,8 +49,12 @@ def model_config(ctl: Controller, model: str) -> Doc:
     from lab.juju.controller.entities import Model
 
     entity = ctl.store.all(Model)[model]
-    values: Doc = {"name": entity.name, "uuid": entity.uuid, "type": "lab",
-                   "agent-version": ctl.version}
+    values: Doc = {
+        "name": entity.name,
+        "uuid": entity.uuid,
+        "type": "lab",
+        "agent-version": ctl.version,
+    }
     return {**DEFAULT_MODEL_CONFIG, **values, **entity.config}
 
 
@@ -66,18 +78,27 @@ def of_unit(ctl: Controller, unit: Unit) -> Doc:
             if rel.life == "alive" or unit.name in rel.scope
         },
         **_storage(ctl, unit),
-        "actions": [
-            [t.id, t.parallel] for t in ctl.tasks(unit.model, unit.name) if t.status == "pending"
-        ],
+        "actions": _pending(ctl, unit),
         "secrets": secret_rules.events(ctl, unit, app),
         "update_status": duration(config["update-status-hook-interval"]),
         "auto_retry": bool(config["automatically-retry-hooks"]),
         "retry_delay": ctl.knob("retry-delay"),
         "retry_limit": ctl.knob("retry-limit"),
         "lease": ctl.knob("lease"),
+        "ping": min(5.0, ctl.knob("lost-after") / 3),
         "faults": ctl.settings.knobs.get("faults", {}).get(unit.key, []),
         "proxies": {k: config[f"juju-{k.lower()}-proxy"] for k in ("http", "https", "ftp", "no")},
     }
+
+
+def _pending(ctl: Controller, unit: Unit) -> list[list[Any]]:
+    """The unit's queued tasks; the states first, as there are many tasks and few pending."""
+    found = [
+        t
+        for t in ctl.store.all(Task).values()
+        if t.status == "pending" and t.receiver == unit.name and t.model == unit.model
+    ]
+    return [[t.id, t.parallel] for t in sorted(found, key=lambda t: int(t.id))]
 
 
 def addresses(machine: Machine) -> list[str]:

@@ -25,8 +25,12 @@ def full(ctl: Controller, model: Model, patterns: list[str]) -> Doc:
         machines = [m for m in machines if m.id in used or m.id in patterns]
     doc: Doc = {
         "model": {
-            "name": model.name, "type": "iaas", "controller": CONTROLLER, "cloud": "lab",
-            "region": "default", "version": model.version,
+            "name": model.name,
+            "type": "iaas",
+            "controller": CONTROLLER,
+            "cloud": "lab",
+            "region": "default",
+            "version": model.version,
             "model-status": {
                 "current": "available" if model.life == "alive" else "destroying",
                 "since": clock.since(model.created),
@@ -63,15 +67,23 @@ def machine(ctl: Controller, m: Machine) -> Doc:
     addresses = [ip for nic in m.interfaces for ip, _ in nic["addresses"]]
     first = ctl.address(m, "alpha") or next(iter(addresses), "")
     doc: Doc = {
-        "juju-status": _info(agent, m.message, m.since, version=(m.state == "started" and
-                             ctl.version) or "", life="" if m.life == "alive" else m.life),
-        "hostname": m.hostname, "dns-name": first,
+        "juju-status": _info(
+            agent,
+            m.message,
+            m.since,
+            version=(m.state == "started" and ctl.version) or "",
+            life="" if m.life == "alive" else m.life,
+        ),
+        "hostname": m.hostname,
+        "dns-name": first,
         "ip-addresses": [first, *(a for a in addresses if a != first)] if first else [],
         "instance-id": (m.lab_id and f"lab-m{m.lab_id}") or "pending",
         "display-name": m.hostname,
-        "machine-status": _info("running" if started else
-                                "provisioning error" if m.state == "error" else "pending",
-                                m.message or ("Running" if started else ""), m.since),
+        "machine-status": _info(
+            "running" if started else "provisioning error" if m.state == "error" else "pending",
+            m.message or ("Running" if started else ""),
+            m.since,
+        ),
         "modification-status": _info("idle", "", m.created),
         "base": {"name": "ubuntu", "channel": "24.04"},
         "network-interfaces": {nic["name"]: _nic(ctl, nic) for nic in m.interfaces},
@@ -90,7 +102,8 @@ def _nic(ctl: Controller, nic: Doc) -> Doc:
         if any(ipaddress.ip_address(ip) in net for ip, _ in nic["addresses"]):
             space = name.partition("/")[0]
     doc: Doc = {
-        "ip-addresses": [ip for ip, _ in nic["addresses"]], "mac-address": nic["mac"],
+        "ip-addresses": [ip for ip, _ in nic["addresses"]],
+        "mac-address": nic["mac"],
         "is-up": bool(nic["up"]),
     }
     return {**doc, "space": space} if space else doc
@@ -101,10 +114,14 @@ def application(ctl: Controller, app: App) -> Doc:
     name, _, channel = app.base.partition("@")
     units = ctl.units(app.model, app.name)
     doc: Doc = {
-        "charm": charm.url.partition(":")[2], "charm-origin": "local",
+        "charm": charm.url.partition(":")[2],
+        "charm-origin": "local",
         "base": {"name": name, "channel": channel},
-        "charm-name": charm.name, "charm-rev": charm.revision, "charm-version": charm.version,
-        "exposed": app.exposed, "life": "" if app.life == "alive" else app.life,
+        "charm-name": charm.name,
+        "charm-rev": charm.revision,
+        "charm-version": charm.version,
+        "exposed": app.exposed,
+        "life": "" if app.life == "alive" else app.life,
         "application-status": aggregate(app, units),
         "relations": _app_relations(ctl, app),
         "units": {u.name: unit(ctl, u) for u in units},
@@ -139,10 +156,13 @@ def _app_relations(ctl: Controller, app: App) -> Doc:
     found: dict[str, list[Doc]] = {}
     for rel in ctl.relations(app.model, app.name):
         mine, other = rel.endpoint(app.name), rel.other(app.name)
-        found.setdefault(mine["endpoint"], []).append({
-            "related-application": other["app"], "interface": mine["interface"],
-            "scope": mine["scope"],
-        })
+        found.setdefault(mine["endpoint"], []).append(
+            {
+                "related-application": other["app"],
+                "interface": mine["interface"],
+                "scope": mine["scope"],
+            }
+        )
     return found
 
 
@@ -168,9 +188,12 @@ def unit(ctl: Controller, u: Unit) -> Doc:
     app = ctl.app(u.model, u.app)
     address = ctl.address(ctl.machine(u.model, u.machine), ctl.bound_space(app, ""))
     doc: Doc = {
-        "workload-status": workload(u), "juju-status": agent(ctl, u),
-        "leader": ctl.leader(app) == u.name, "machine": u.machine,
-        "open-ports": open_ports(u), "public-address": address,
+        "workload-status": workload(u),
+        "juju-status": agent(ctl, u),
+        "leader": ctl.leader(app) == u.name,
+        "machine": u.machine,
+        "open-ports": open_ports(u),
+        "public-address": address,
         "upgrading-from": "" if u.charm in ("", app.charm) else u.charm.partition(":")[2],
     }
     return {k: v for k, v in doc.items() if v}
@@ -196,7 +219,8 @@ def _storage(ctl: Controller, model: str) -> Doc:
 def _instance(s: Storage) -> Doc:
     attachment: Doc = {"machine": s.machine, "location": s.location}
     doc: Doc = {
-        "kind": s.kind, "life": "" if s.life == "alive" else "dying",
+        "kind": s.kind,
+        "life": "" if s.life == "alive" else "dying",
         "status": _info("error" if s.state == "error" else s.state, s.message, s.created),
         "persistent": s.kind == "block",
     }
@@ -207,18 +231,27 @@ def _instance(s: Storage) -> Doc:
 
 
 def _device(s: Storage) -> Doc:
-    doc: Doc = {"storage": s.id, "pool": s.pool, "size": s.size,
-                "status": _info("attached" if s.owner else "detached", "", s.created)}
+    doc: Doc = {
+        "storage": s.id,
+        "pool": s.pool,
+        "size": s.size,
+        "status": _info("attached" if s.owner else "detached", "", s.created),
+    }
     if s.kind == "filesystem":
         at: Doc = {"mount-point": s.location, "read-only": s.read_only, "life": "alive"}
     else:
         doc.update({"persistent": True, "provider-id": s.disk, "hardware-id": s.hardware_id})
-        at = {"device": s.location.removeprefix("/dev/"), "device-link": s.link,
-              "read-only": s.read_only, "life": "alive"}
+        at = {
+            "device": s.location.removeprefix("/dev/"),
+            "device-link": s.link,
+            "read-only": s.read_only,
+            "life": "alive",
+        }
     if s.owner:
-        doc["attachments"] = {"machines": {s.machine: at},
-                              "units": {s.owner: {"machine": s.machine,
-                                                  "location": s.location}}}
+        doc["attachments"] = {
+            "machines": {s.machine: at},
+            "units": {s.owner: {"machine": s.machine, "location": s.location}},
+        }
     else:
         doc["attachments"] = {"machines": {}}
     return doc
@@ -235,8 +268,10 @@ def unit_details(ctl: Controller, u: Unit, endpoint: str) -> Doc:
         if endpoint and mine["endpoint"] != endpoint:
             continue
         info: Doc = {
-            "relation-id": rel.id, "endpoint": mine["endpoint"],
-            "related-endpoint": other["endpoint"], "application-data": rel.bag(other["app"]),
+            "relation-id": rel.id,
+            "endpoint": mine["endpoint"],
+            "related-endpoint": other["endpoint"],
+            "application-data": rel.bag(other["app"]),
         }
         if rel.is_peer:
             info["local-unit"] = {"in-scope": u.name in rel.scope, "data": rel.bag(u.name)}
@@ -251,9 +286,14 @@ def unit_details(ctl: Controller, u: Unit, endpoint: str) -> Doc:
             infos.append(info)
     address = ctl.address(ctl.machine(u.model, u.machine), ctl.bound_space(app, ""))
     doc: Doc = {
-        "workload-version": app.version, "machine": u.machine, "opened-ports": open_ports(u),
-        "public-address": address, "charm": app.charm.partition(":")[2],
-        "leader": ctl.leader(app) == u.name, "life": u.life, "relation-info": infos,
+        "workload-version": app.version,
+        "machine": u.machine,
+        "opened-ports": open_ports(u),
+        "public-address": address,
+        "charm": app.charm.partition(":")[2],
+        "leader": ctl.leader(app) == u.name,
+        "life": u.life,
+        "relation-info": infos,
     }
     always = ("opened-ports", "charm", "leader")
     return {k: v for k, v in doc.items() if v or k in always}
@@ -262,9 +302,15 @@ def unit_details(ctl: Controller, u: Unit, endpoint: str) -> Doc:
 def application_details(ctl: Controller, app: App) -> Doc:
     charm = ctl.charm(app.charm)
     return {
-        "charm": charm.name, "base": app.base, "channel": app.channel,
-        "constraints": app.constraints, "principal": True, "exposed": app.exposed,
-        "remote": False, "life": app.life, "endpoint-bindings": bindings(ctl, app),
+        "charm": charm.name,
+        "base": app.base,
+        "channel": app.channel,
+        "constraints": app.constraints,
+        "principal": True,
+        "exposed": app.exposed,
+        "remote": False,
+        "life": app.life,
+        "endpoint-bindings": bindings(ctl, app),
         "units": {u.name: {"machine": u.machine} for u in ctl.units(app.model, app.name)},
     }
 
@@ -275,16 +321,28 @@ def application_details(ctl: Controller, app: App) -> Doc:
 def model_details(ctl: Controller, model: Model) -> Doc:
     machines = ctl.machines(model.uuid)
     return {
-        "name": f"admin/{model.name}", "short-name": model.name, "model-uuid": model.uuid,
-        "model-type": "iaas", "controller-uuid": ctl.settings.uuid, "controller-name": CONTROLLER,
-        "is-controller": model.name == "controller", "owner": "admin", "cloud": "lab",
-        "region": "default", "type": "lab", "life": model.life,
-        "status": {"current": "available" if model.life == "alive" else "destroying",
-                   "since": clock.since(model.created)},
-        "users": {"admin": {"display-name": "admin", "access": "admin",
-                            "last-connection": "just now"}},
+        "name": f"admin/{model.name}",
+        "short-name": model.name,
+        "model-uuid": model.uuid,
+        "model-type": "iaas",
+        "controller-uuid": ctl.settings.uuid,
+        "controller-name": CONTROLLER,
+        "is-controller": model.name == "controller",
+        "owner": "admin",
+        "cloud": "lab",
+        "region": "default",
+        "type": "lab",
+        "life": model.life,
+        "status": {
+            "current": "available" if model.life == "alive" else "destroying",
+            "since": clock.since(model.created),
+        },
+        "users": {
+            "admin": {"display-name": "admin", "access": "admin", "last-connection": "just now"}
+        },
         "machines": {m.id: {"cores": 1} for m in machines},
-        "agent-version": ctl.version, "unit-count": len(ctl.units(model.uuid)),
+        "agent-version": ctl.version,
+        "unit-count": len(ctl.units(model.uuid)),
         "credential": {"name": "lab", "owner": "admin", "cloud": "lab", "validity-check": "valid"},
         "is-current": ctl.settings.current_model == model.uuid,
     }
@@ -293,9 +351,12 @@ def model_details(ctl: Controller, model: Model) -> Doc:
 def secret_details(s: Secret, reveal: bool, revision: int | None, revisions: bool) -> Doc:
     owner = "<model>" if s.owner == "model" else s.owner.partition(":")[2]
     doc: Doc = {
-        "revision": s.latest if revision is None else revision, "owner": owner,
-        "created": s.created, "updated": s.updated or s.created,
-        "name" if s.owner == "model" else "label": s.label, "description": s.description,
+        "revision": s.latest if revision is None else revision,
+        "owner": owner,
+        "created": s.created,
+        "updated": s.updated or s.created,
+        "name" if s.owner == "model" else "label": s.label,
+        "description": s.description,
         "rotation": "" if s.rotate == "never" else s.rotate,
         "rotates": clock.iso(s.next_rotate) if s.next_rotate else "",
         "expires": clock.iso(s.expire) if s.expire else "",
@@ -304,12 +365,17 @@ def secret_details(s: Secret, reveal: bool, revision: int | None, revisions: boo
     }
     if revisions:
         doc["revisions"] = [
-            {"revision": int(n), "backend": "internal", "created": r["created"],
-             "updated": r["created"]}
+            {
+                "revision": int(n),
+                "backend": "internal",
+                "created": r["created"],
+                "updated": r["created"],
+            }
             for n, r in sorted(s.revisions.items(), key=lambda item: int(item[0]))
         ]
     if reveal:
         values = secret_rules.content(s, doc["revision"])
-        doc["content"] = {"Data": {k: base64.b64decode(v).decode(errors="replace")
-                                   for k, v in values.items()}}
+        doc["content"] = {
+            "Data": {k: base64.b64decode(v).decode(errors="replace") for k, v in values.items()}
+        }
     return {k: v for k, v in doc.items() if v not in ("", [])}

@@ -53,7 +53,12 @@ def _range(spec: Doc) -> tuple[int, int | None]:
 
 
 def _minimum(spec: Doc) -> int:
-    return parse(str(spec.get("minimum-size", "1G"))).get("size", 1024)
+    return parse(str(spec["minimum-size"])).get("size", 0) if "minimum-size" in spec else 0
+
+
+def _default(spec: Doc) -> int:
+    """The size, in MiB, of storage for which nobody stated one."""
+    return _minimum(spec) or 1024
 
 
 def directives(ctl: Controller, app: App, given: dict[str, str]) -> dict[str, Doc]:
@@ -67,22 +72,26 @@ def directives(ctl: Controller, app: App, given: dict[str, str]) -> dict[str, Do
         least, most = _range(spec)
         wanted = parse(given.get(name, ""))
         default_count = least if name not in given else max(1, least)
-        doc = {"pool": "lab", "size": _minimum(spec), "count": default_count, **wanted}
+        doc = {"pool": "lab", "size": _default(spec), "count": default_count, **wanted}
         _check_count(app.name, name, doc["count"], least, most)
         if doc["size"] < _minimum(spec):
-            raise Refused(f'cannot use {doc["size"]}M for storage "{name}": '
-                          f"its minimum is {_minimum(spec)}M")
+            raise Refused(
+                f'cannot use {doc["size"]}M for storage "{name}": its minimum is {_minimum(spec)}M'
+            )
         found[name] = doc
     return found
 
 
 def _check_count(app: str, name: str, count: int, least: int, most: int | None) -> None:
     if count < least:
-        raise Refused(f'application "{app}" store "{name}": {least} instances required, '
-                      f"{count} specified")
+        raise Refused(
+            f'application "{app}" store "{name}": {least} instances required, {count} specified'
+        )
     if most is not None and count > most:
-        raise Refused(f'application "{app}" store "{name}": at most {most} instances supported, '
-                      f"{count} specified")
+        raise Refused(
+            f'application "{app}" store "{name}": at most {most} instances supported, '
+            f"{count} specified"
+        )
 
 
 def for_new_unit(ctl: Controller, app: App, unit: Unit, existing: list[str]) -> None:
@@ -100,20 +109,35 @@ def for_new_unit(ctl: Controller, app: App, unit: Unit, existing: list[str]) -> 
 def _create(ctl: Controller, app: App, unit: Unit, name: str, doc: Doc) -> Storage:
     spec = spec_of(ctl, app, name)
     number = ctl.model_named(app.model).next("storage")
-    return ctl.store.add(Storage(
-        model=app.model, id=f"{name}/{number}", name=name, kind=spec["type"], pool=doc["pool"],
-        size=doc["size"], created=clock.now(), owner=unit.name, machine=unit.machine,
-        attachment_life="alive", number=number, read_only=bool(spec.get("read-only")),
-    ))
+    return ctl.store.add(
+        Storage(
+            model=app.model,
+            id=f"{name}/{number}",
+            name=name,
+            kind=spec["type"],
+            pool=doc["pool"],
+            size=doc["size"],
+            created=clock.now(),
+            owner=unit.name,
+            machine=unit.machine,
+            attachment_life="alive",
+            number=number,
+            read_only=bool(spec.get("read-only")),
+        )
+    )
 
 
 def add(ctl: Controller, unit: Unit, name: str, text: str) -> list[Storage]:
     """`juju add-storage` and the hook tool storage-add."""
     app = ctl.app(unit.model, unit.app)
     spec = spec_of(ctl, app, name)
-    doc = {"pool": "lab", "size": _minimum(spec), "count": 1,
-           **{k: v for k, v in app.storage.get(name, {}).items() if k != "count"},
-           **parse(text)}
+    doc = {
+        "pool": "lab",
+        "size": _default(spec),
+        "count": 1,
+        **{k: v for k, v in app.storage.get(name, {}).items() if k != "count"},
+        **parse(text),
+    }
     have = sum(1 for s in ctl.storages(unit.model, unit.name) if s.name == name)
     least, most = _range(spec)
     _check_count(app.name, name, have + doc["count"], least, most)

@@ -57,10 +57,15 @@ def version(ctl: Controller) -> str:
 @handler
 def controller_info(ctl: Controller) -> Doc:
     address, port = ctl.provider.controller_address()
-    return {"name": CONTROLLER, "uuid": ctl.settings.uuid, "version": ctl.version,
-            "endpoint": f"{address}:{port}", "models": len(ctl.store.all(Model)),
-            "machines": len(ctl.store.all(Machine)),
-            "current": _current_name(ctl)}
+    return {
+        "name": CONTROLLER,
+        "uuid": ctl.settings.uuid,
+        "version": ctl.version,
+        "endpoint": f"{address}:{port}",
+        "models": len(ctl.store.all(Model)),
+        "machines": len(ctl.store.all(Machine)),
+        "current": _current_name(ctl),
+    }
 
 
 def _current_name(ctl: Controller) -> str:
@@ -83,8 +88,10 @@ def show_model(ctl: Controller, model: str) -> Doc:
 @handler
 def add_model(ctl: Controller, name: str, config: Doc, switch: bool) -> str:
     if any(m.name == name for m in ctl.store.all(Model).values()):
-        raise Refused(f'failed to create new model: model "{name}" for admin already exists',
-                      "already exists")
+        raise Refused(
+            f'failed to create new model: model "{name}" for admin already exists',
+            "already exists",
+        )
     _check_model_config(config)
     model = ctl.add_model(name)
     model.config = config
@@ -100,8 +107,9 @@ def switch(ctl: Controller, model: str) -> str:
 
 
 @handler
-async def destroy_model(ctl: Controller, model: str, force: bool, no_wait: bool,
-                        destroy_storage: bool, timeout: float) -> None:
+async def destroy_model(
+    ctl: Controller, model: str, force: bool, no_wait: bool, destroy_storage: bool, timeout: float
+) -> None:
     entity = ctl.model_named(model)
     if entity.name == "controller":
         raise Refused('"controller" is the controller\'s own model; use "lab down" to end the lab')
@@ -137,7 +145,8 @@ def model_config(ctl: Controller, model: str) -> Doc:
     values = snapshot.model_config(ctl, entity.uuid)
     return {
         key: {"Value": value, "Source": "model" if key in entity.config else "default"}
-        for key, value in sorted(values.items()) if key not in ("name", "uuid")
+        for key, value in sorted(values.items())
+        if key not in ("name", "uuid")
     }
 
 
@@ -186,13 +195,19 @@ def _load_charm(ctl: Controller, model: Model, path: str) -> Charm:
     if not meta.get("name"):
         raise Refused(f'charm "{path}": metadata.yaml states no name')
     if meta.get("subordinate") or meta.get("containers"):
-        raise Refused(f'charm "{meta["name"]}": the lab\'s juju does not support subordinate or '
-                      "Kubernetes charms")
+        raise Refused(
+            f'charm "{meta["name"]}": the lab\'s juju does not support subordinate or '
+            "Kubernetes charms"
+        )
     charms.check_assumes(meta, ctl.version)
     revision = model.next(f"charm-{meta['name']}")
     found = Charm(
-        url=f"{model.uuid}:local:{meta['name']}-{revision}", name=meta["name"],
-        revision=revision, path=str(target), digest=digest, meta=meta,
+        url=f"{model.uuid}:local:{meta['name']}-{revision}",
+        name=meta["name"],
+        revision=revision,
+        path=str(target),
+        digest=digest,
+        meta=meta,
         options=charms.read_yaml(target, "config.yaml").get("options") or {},
         actions=charms.read_yaml(target, "actions.yaml"),
     )
@@ -247,10 +262,23 @@ def _resources(ctl: Controller, charm: Charm, app: str, given: dict[str, str]) -
 
 
 @handler
-def deploy(ctl: Controller, model: str, charm: str, name: str, units: int, config: Doc,
-           storage: dict[str, str], bind: str, to: list[str], trust: bool, constraints: Doc,
-           channel: str, base: str, resources: dict[str, str],
-           attach_storage: list[str]) -> Doc:
+def deploy(
+    ctl: Controller,
+    model: str,
+    charm: str,
+    name: str,
+    units: int,
+    config: Doc,
+    storage: dict[str, str],
+    bind: str,
+    to: list[str],
+    trust: bool,
+    constraints: Doc,
+    channel: str,
+    base: str,
+    resources: dict[str, str],
+    attach_storage: list[str],
+) -> Doc:
     entity = ctl.model_named(model)
     if entity.life != "alive":
         raise Refused(f'model "{entity.name}" is being destroyed')
@@ -260,9 +288,16 @@ def deploy(ctl: Controller, model: str, charm: str, name: str, units: int, confi
         raise Refused(f'application "{name}" already exists', "already exists")
     trust = trust or str(config.pop("trust", "false")).lower() == "true"
     app = App(
-        model=entity.uuid, name=name, charm=loaded.url, created=clock.now(), trust=trust,
-        config=parse_config(loaded, config), bindings=parse_bindings(ctl, loaded, bind),
-        constraints=constraints, channel=channel, base=base or "ubuntu@24.04",
+        model=entity.uuid,
+        name=name,
+        charm=loaded.url,
+        created=clock.now(),
+        trust=trust,
+        config=parse_config(loaded, config),
+        bindings=parse_bindings(ctl, loaded, bind),
+        constraints=constraints,
+        channel=channel,
+        base=base or "ubuntu@24.04",
         resources=_resources(ctl, loaded, name, resources),
     )
     ctl.store.add(loaded)
@@ -278,15 +313,23 @@ def deploy(ctl: Controller, model: str, charm: str, name: str, units: int, confi
 
 
 @handler
-def add_unit(ctl: Controller, model: str, app: str, units: int, to: list[str],
-             attach_storage: list[str]) -> list[str]:
+def add_unit(
+    ctl: Controller, model: str, app: str, units: int, to: list[str], attach_storage: list[str]
+) -> list[str]:
     entity = ctl.app(ctl.model_named(model).uuid, app)
     return [u.name for u in lifecycle.add_units(ctl, entity, units, to, attach_storage)]
 
 
 @handler
-def remove_unit(ctl: Controller, model: str, names: list[str], count: int, force: bool,
-                no_wait: bool, destroy_storage: bool) -> list[str]:
+def remove_unit(
+    ctl: Controller,
+    model: str,
+    names: list[str],
+    count: int,
+    force: bool,
+    no_wait: bool,
+    destroy_storage: bool,
+) -> list[str]:
     uid = ctl.model_named(model).uuid
     if count:
         app = ctl.app(uid, names[0])
@@ -300,24 +343,40 @@ def remove_unit(ctl: Controller, model: str, names: list[str], count: int, force
 
 
 @handler
-def remove_application(ctl: Controller, model: str, names: list[str], force: bool,
-                       no_wait: bool, destroy_storage: bool) -> None:
+def remove_application(
+    ctl: Controller,
+    model: str,
+    names: list[str],
+    force: bool,
+    no_wait: bool,
+    destroy_storage: bool,
+) -> None:
     uid = ctl.model_named(model).uuid
     for app in [ctl.app(uid, name) for name in names]:
         lifecycle.remove_app(ctl, app, force, 0.0 if no_wait else None, destroy_storage)
 
 
 @handler
-def refresh(ctl: Controller, model: str, app: str, path: str, config: Doc,
-            resources: dict[str, str], storage: dict[str, str], bind: str, force_units: bool,
-            trust: bool) -> Doc:
+def refresh(
+    ctl: Controller,
+    model: str,
+    app: str,
+    path: str,
+    config: Doc,
+    resources: dict[str, str],
+    storage: dict[str, str],
+    bind: str,
+    force_units: bool,
+    trust: bool,
+) -> Doc:
     entity = ctl.model_named(model)
     target = ctl.app(entity.uuid, app)
     loaded = _load_charm(ctl, entity, path)
     old = ctl.charm(target.charm)
     if loaded.name != old.name:
-        raise Refused(f'cannot upgrade application "{app}" from charm "{old.name}" to '
-                      f'"{loaded.name}"')
+        raise Refused(
+            f'cannot upgrade application "{app}" from charm "{old.name}" to "{loaded.name}"'
+        )
     _check_endpoints_kept(ctl, target, loaded)
     values = parse_config(loaded, config)
     kept = {k: v for k, v in target.config.items() if k in loaded.options}
@@ -336,8 +395,11 @@ def refresh(ctl: Controller, model: str, app: str, path: str, config: Doc,
 
 def _directive_texts(app: App, charm: Charm) -> dict[str, str]:
     known = charm.meta.get("storage") or {}
-    return {name: f"{d['pool']},{d['size']}M,{d['count']}" for name, d in app.storage.items()
-            if name in known}
+    return {
+        name: f"{d['pool']},{d['size']}M,{d['count']}"
+        for name, d in app.storage.items()
+        if name in known
+    }
 
 
 def _check_endpoints_kept(ctl: Controller, app: App, charm: Charm) -> None:
@@ -345,8 +407,10 @@ def _check_endpoints_kept(ctl: Controller, app: App, charm: Charm) -> None:
     for rel in ctl.relations(app.model, app.name):
         used = rel.endpoint(app.name)["endpoint"]
         if used not in offered:
-            raise Refused(f'cannot upgrade application "{app.name}": would break relation '
-                          f'"{app.name}:{used}"')
+            raise Refused(
+                f'cannot upgrade application "{app.name}": would break relation '
+                f'"{app.name}:{used}"'
+            )
 
 
 @handler
@@ -355,8 +419,12 @@ def config(ctl: Controller, model: str, app: str) -> Doc:
     charm = ctl.charm(target.charm)
     settings: Doc = {}
     for name, spec in sorted(charm.options.items()):
-        entry: Doc = {"default": spec.get("default"), "description": spec.get("description", ""),
-                      "source": "unset", "type": spec.get("type", "string")}
+        entry: Doc = {
+            "default": spec.get("default"),
+            "description": spec.get("description", ""),
+            "source": "unset",
+            "type": spec.get("type", "string"),
+        }
         if name in target.config:
             entry["source"], entry["value"] = "user", target.config[name]
         elif spec.get("default") is not None:
@@ -364,11 +432,19 @@ def config(ctl: Controller, model: str, app: str) -> Doc:
         if entry["default"] is None:
             del entry["default"]
         settings[name] = entry
-    trust = {"default": False, "description": "Does this application have access to trusted "
-             "credentials", "source": "user" if target.trust else "default", "type": "bool",
-             "value": target.trust}
-    return {"application": app, "application-config": {"trust": trust}, "charm": charm.name,
-            "settings": settings}
+    trust = {
+        "default": False,
+        "description": "Does this application have access to trusted credentials",
+        "source": "user" if target.trust else "default",
+        "type": "bool",
+        "value": target.trust,
+    }
+    return {
+        "application": app,
+        "application-config": {"trust": trust},
+        "charm": charm.name,
+        "settings": settings,
+    }
 
 
 @handler
@@ -445,8 +521,9 @@ def add_machine(ctl: Controller, model: str, count: int, constraints: Doc) -> li
 
 
 @handler
-def remove_machine(ctl: Controller, model: str, ids: list[str], force: bool, keep: bool,
-                   no_wait: bool) -> None:
+def remove_machine(
+    ctl: Controller, model: str, ids: list[str], force: bool, keep: bool, no_wait: bool
+) -> None:
     uid = ctl.model_named(model).uuid
     for machine in [ctl.machine(uid, i) for i in ids]:
         lifecycle.remove_machine(ctl, machine, force, keep, 0.0 if no_wait else None)
@@ -458,8 +535,10 @@ def machine_argv(ctl: Controller, model: str, target: str, command: list[str]) -
     uid = ctl.model_named(model).uuid
     machine = ctl.machine(uid, _machine_of(ctl, uid, target))
     if machine.state != "started" or not ctl.provider.is_on(machine.lab_id):
-        raise Refused(f"opening environment: machine {machine.id} is not running "
-                      f"({machine.message or machine.state})")
+        raise Refused(
+            f"opening environment: machine {machine.id} is not running "
+            f"({machine.message or machine.state})"
+        )
     return ctl.provider.argv(machine.lab_id, command)
 
 
@@ -484,8 +563,11 @@ def _resolve_unit(ctl: Controller, model: str, name: str) -> Unit:
 def spaces(ctl: Controller) -> list[Doc]:
     nets = ctl.provider.networks()
     return [
-        {"name": name, "id": str(i),
-         "subnets": [nets[k] for k in (name, f"{name}/6") if k in nets]}
+        {
+            "name": name,
+            "id": str(i),
+            "subnets": [nets[k] for k in (name, f"{name}/6") if k in nets],
+        }
         for i, name in enumerate(n for n in nets if "/" not in n)
     ]
 
@@ -561,8 +643,10 @@ def remove_storage(ctl: Controller, model: str, names: list[str], force: bool) -
     uid = ctl.model_named(model).uuid
     for name in names:
         if storage_rules.find(ctl, uid, name).owner and not force:
-            raise Refused(f'failed to remove storage "{name}": storage is attached; use '
-                          "--force or detach it first")
+            raise Refused(
+                f'failed to remove storage "{name}": storage is attached; use '
+                "--force or detach it first"
+            )
         storage_rules.detach(ctl, uid, name, True)
         found = storage_rules.find(ctl, uid, name)
         if not found.owner:
@@ -584,14 +668,25 @@ def enqueue(ctl: Controller, model: str, receivers: list[str], action: str, para
     uid = ctl.model_named(model).uuid
     units = [_resolve_unit(ctl, uid, r) for r in receivers]
     operation = actions.enqueue(ctl, uid, units, action, params)
-    return {"operation": operation.id, "tasks": operation.tasks,
-            "receivers": [u.name for u in units]}
+    return {
+        "operation": operation.id,
+        "tasks": operation.tasks,
+        "receivers": [u.name for u in units],
+    }
 
 
 @handler
-def enqueue_exec(ctl: Controller, model: str, units: list[str], apps: list[str],
-                 machines: list[str], every: bool, command: str, timeout: float,
-                 parallel: bool) -> Doc:
+def enqueue_exec(
+    ctl: Controller,
+    model: str,
+    units: list[str],
+    apps: list[str],
+    machines: list[str],
+    every: bool,
+    command: str,
+    timeout: float,
+    parallel: bool,
+) -> Doc:
     uid = ctl.model_named(model).uuid
     chosen = [_resolve_unit(ctl, uid, u) for u in units]
     chosen += [u for a in apps for u in ctl.units(uid, ctl.app(uid, a).name)]
@@ -599,8 +694,11 @@ def enqueue_exec(ctl: Controller, model: str, units: list[str], apps: list[str],
     if every:
         targets = ctl.machines(uid)
     operation = actions.enqueue_exec(ctl, uid, chosen, targets, command, timeout, parallel)
-    return {"operation": operation.id, "tasks": operation.tasks,
-            "receivers": [ctl.store.all(Task)[f"{uid}/{t}"].receiver for t in operation.tasks]}
+    return {
+        "operation": operation.id,
+        "tasks": operation.tasks,
+        "receivers": [ctl.store.all(Task)[f"{uid}/{t}"].receiver for t in operation.tasks],
+    }
 
 
 @handler
@@ -653,8 +751,7 @@ def _user_secret(ctl: Controller, model: str, ref: str) -> Any:
 
 
 @handler
-def add_secret(ctl: Controller, model: str, name: str, content: dict[str, str],
-               info: str) -> str:
+def add_secret(ctl: Controller, model: str, name: str, content: dict[str, str], info: str) -> str:
     uid = ctl.model_named(model).uuid
     if any(s.owner == "model" and s.label == name for s in ctl.secrets(uid)):
         raise Refused(f'secret with name "{name}" already exists', "already exists")
@@ -663,16 +760,29 @@ def add_secret(ctl: Controller, model: str, name: str, content: dict[str, str],
 
 
 @handler
-def update_secret(ctl: Controller, model: str, secret: str, content: dict[str, str], info: str,
-                  name: str, auto_prune: bool | None) -> None:
+def update_secret(
+    ctl: Controller,
+    model: str,
+    secret: str,
+    content: dict[str, str],
+    info: str,
+    name: str,
+    auto_prune: bool | None,
+) -> None:
     found = _user_secret(ctl, ctl.model_named(model).uuid, secret)
     if found.owner != "model":
         raise Refused(f'secret "{secret}" is owned by a charm, which alone may update it')
     if auto_prune is not None:
         found.auto_prune = auto_prune
-    secret_rules.update(ctl, found, {
-        "content": content, "label": name or None, "description": info or None,
-    })
+    secret_rules.update(
+        ctl,
+        found,
+        {
+            "content": content,
+            "label": name or None,
+            "description": info or None,
+        },
+    )
 
 
 @handler
@@ -704,14 +814,16 @@ def secrets(ctl: Controller, model: str, owner: str) -> Doc:
     return {
         s.id: status.secret_details(s, False, None, False)
         for s in ctl.secrets(uid)
-        if not owner or s.owner.partition(":")[2] == wanted
+        if not owner
+        or s.owner.partition(":")[2] == wanted
         or (s.owner == "model" and owner == "<model>")
     }
 
 
 @handler
-def show_secret(ctl: Controller, model: str, secret: str, reveal: bool, revision: int | None,
-                revisions: bool) -> Doc:
+def show_secret(
+    ctl: Controller, model: str, secret: str, reveal: bool, revision: int | None, revisions: bool
+) -> Doc:
     found = _user_secret(ctl, ctl.model_named(model).uuid, secret)
     if revision is not None and str(revision) not in found.revisions:
         raise NotFound(f'secret "{found.id}" revision {revision} not found')
@@ -743,9 +855,13 @@ def unit_place(ctl: Controller, model: str, unit: str) -> Doc:
     """Where a unit's agent runs, for faults."""
     uid = ctl.model_named(model).uuid
     found = _resolve_unit(ctl, uid, unit)
-    return {"unit": found.name, "key": found.key, "service": lifecycle.agent_name(found.name),
-            "lab_id": ctl.machine(uid, found.machine).lab_id,
-            "connected": ctl.connected(found.key)}
+    return {
+        "unit": found.name,
+        "key": found.key,
+        "service": lifecycle.agent_name(found.name),
+        "lab_id": ctl.machine(uid, found.machine).lab_id,
+        "connected": ctl.connected(found.key),
+    }
 
 
 @handler
