@@ -38,6 +38,7 @@ STEP_LIMIT = 200
 # Seconds. Another leader would hold its lease for 60 s, so who is found to be leader twice
 # within less has been all the time.
 LEASE = 50.0
+BOOT_TIMEOUT = 60.0  # seconds; for the daemons to answer after the machine was started
 
 
 class Ticket(Record):
@@ -58,6 +59,7 @@ class World:
     ) -> None:
         self._charm = charm
         self._event = event
+        self._began = time.monotonic()
         self._leaving = leaving
         self._departed = departed
         self._relation = charm.model.get_relation("cluster")
@@ -158,7 +160,8 @@ class World:
         self._led_until = time.monotonic() if lease else 0.0
         draft = self._formation()
         services = {
-            name: driver.look(tokens=draft.issuer == me) for name, driver in self.services.items()
+            name: self._answer(driver, tokens=draft.issuer == me)
+            for name, driver in self.services.items()
         }
         introduced = self._introduced(units[me], services)  # may find problems
         view = View(
@@ -183,6 +186,16 @@ class World:
             uplink=units[me].report.uplink,
         )
         return self._look_into(view, services["lxd"]) if self._settings else view
+
+    def _answer(self, driver: Service, *, tokens: bool) -> ServiceView:
+        """What the daemon says; in the first hook after a boot it is given time to come up."""
+        seen = driver.look(tokens=tokens)
+        while self._event == "start" and seen.presence is Presence.BROKEN and not seen.joining:
+            if time.monotonic() > self._began + BOOT_TIMEOUT:
+                break
+            time.sleep(0.5)
+            seen = driver.look(tokens=tokens)
+        return seen
 
     def _introduced(self, bag: peers.UnitBag, services: Mapping[str, ServiceView]) -> bool:
         if self._relation is None or self._settings is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,18 +136,15 @@ class Floor:
         # Its operation ends when the token is used.
         body = {"server_name": joiner.hostname}
         told = cluster.call("POST", "/1.0/cluster/members", body, wait=False)["metadata"]
-        wanted = cluster.get("/1.0/cluster")["member_config"] or []
-        answers = {"source": "", "size": ""}
         request = {
             "server_name": joiner.hostname,
             "enabled": True,
             "cluster_address": f"{_address(first)}:8443",
             "cluster_certificate": cluster.get("/1.0")["environment"]["certificate"],
             "server_address": f"{_address(joiner)}:8443",
-            "member_config": [{**w, "value": answers[w["key"]]} for w in wanted
-                              if answers.get(w["key"])],
+            "member_config": [],  # a loop file of LXD's default size needs no answer
             "cluster_password": _token(told),
-        }  # fmt: skip
+        }
         lxd.call("PUT", "/1.0/cluster", request)
         lxd.call("PATCH", "/1.0", {"config": {"core.https_address": "[::]:8443"}})
 
@@ -163,14 +160,9 @@ class Floor:
 
 
 def _token(told: Mapping[str, Any]) -> str:
-    keys: Callable[[str], Any] = told.__getitem__
-    content = {
-        "server_name": keys("serverName"),
-        "fingerprint": keys("fingerprint"),
-        "addresses": keys("addresses"),
-        "secret": keys("secret"),
-        "expires_at": keys("expiresAt"),
-    }
+    renamed = {"serverName": "server_name", "expiresAt": "expires_at"}
+    kept = ("serverName", "fingerprint", "addresses", "secret", "expiresAt")
+    content = {renamed.get(key, key): told[key] for key in kept}
     return base64.b64encode(json.dumps(content).encode()).decode()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jubilant
@@ -24,9 +27,24 @@ UPLINK: Config = {
     "ovn-ipv4-range": RANGE,
 }
 ROUTER = GATEWAY.partition("/")[0]
-# A TCP server beyond the router: Juju's own.
-OUTSIDE = os.environ.get("UPLINK_TCP", "10.71.0.2 17070")
+# A TCP server beyond the uplink that says something: a container's way out must reach it.
+OUTSIDE = os.environ.get("UPLINK_TCP", f"{ROUTER} 8080")
 IMAGE = "mini"
+
+
+@contextlib.contextmanager
+def outside_server() -> Iterator[None]:
+    """A web server on the lab's router."""
+    from lab.host import networks
+    from lab.layout import Lab
+
+    words = ("busybox", "httpd", "-f", "-p", f"{ROUTER}:8080", "-h", "/usr/share/common-licenses")
+    server = subprocess.Popen(networks.enter(Lab.from_environment().router_netns, *words))
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
 
 
 def tell(juju: jubilant.Juju, unit: str) -> dict[str, Any]:
@@ -78,9 +96,9 @@ def fetches(juju: jubilant.Juju, unit: str, container: str, address: str) -> int
 
 
 def gets_out(juju: jubilant.Juju, unit: str, container: str) -> bool:
-    """Whether a container reaches a TCP server beyond the uplink's router."""
-    ask = f"timeout -s KILL 5 nc -w 2 {OUTSIDE} </dev/null && echo open; true"
-    return "open" in inside(juju, unit, container, ask)
+    """Whether a container gets an answer of a TCP server at the uplink's other end."""
+    ask = f'printf "GET / HTTP/1.0\r\n\r\n" | timeout -s KILL 5 nc -w 2 {OUTSIDE} | wc -c; true'
+    return int(inside(juju, unit, container, ask).strip() or 0) > 0
 
 
 def gateway(juju: jubilant.Juju, unit: str) -> str:

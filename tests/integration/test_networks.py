@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import jubilant
 import pytest
@@ -25,7 +26,7 @@ def networked(juju: jubilant.Juju, charm, config) -> jubilant.Juju:
 
 
 @pytest.fixture(scope="module")
-def containers(networked: jubilant.Juju, faults) -> dict[str, str]:
+def containers(networked: jubilant.Juju, faults) -> Iterator[dict[str, str]]:
     """A container on each member, by the member's name: its address."""
     units = cloud.units(networked)
     ovn.import_image(networked, units[0], str(faults.image()))
@@ -33,7 +34,8 @@ def containers(networked: jubilant.Juju, faults) -> dict[str, str]:
     for unit in units:
         member = cloud.hostname(networked, unit)
         found[member] = ovn.launch(networked, units[0], f"on-{member}", member)
-    return found
+    with ovn.outside_server():
+        yield found
 
 
 def test_lxd_has_what_microcloud_makes(networked: jubilant.Juju):

@@ -190,6 +190,26 @@ def test_an_interface_that_is_chosen_later_is_spoken_of(machine: Machine):
     )
 
 
+def test_after_a_boot_the_daemons_are_given_time(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    cloudy(machine)
+    machine.microovn.refuse = {"GET /core/1.0/cluster": (503, "Daemon not ready yet")}
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            machine.microovn.refuse = {}
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.state(relation=relation, leader=True, config=CONFIG)
+    state = machine.run(machine.context.on.start(), state)
+    assert len(naps) == 3
+    assert state.unit_status == testing.ActiveStatus("1 member")
+
+
 def test_an_external_central_is_left_alone(machine: Machine):
     cloudy(machine)
     machine.microovn.external = "10.9.9.9"
