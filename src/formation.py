@@ -362,16 +362,20 @@ def _joins_no_more(view: View, unit: str) -> bool:
 def _window(view: View) -> list[str]:
     """The units whose turn it is, in the order in which they join."""
     queue = [unit for unit in sorted(view.units, key=by_number) if _may_join(view, unit)]
-    # Who may be joining right now stays first; the rest by failures, then by number.
-    queue.sort(key=lambda unit: (not _has_turn(view, unit), _tries(view, unit)))
+    queue.sort(key=lambda unit: (_place(view, unit), _tries(view, unit)))
     return queue[:WINDOW]
 
 
-def _has_turn(view: View, unit: str) -> bool:
+def _place(view: View, unit: str) -> int:
+    """A grant that is out keeps its place: its unit may be joining at this very moment.
+
+    So whose turn it is stays first, and who comes after it second, whoever has appeared since;
+    the rest follow by failures, then by number.
+    """
     grant = view.mine.grants.get(unit)
     if grant is None or _has_failed(view, unit):
-        return False
-    return not _is_waited_for(view, grant.after)
+        return 2
+    return 1 if _is_waited_for(view, grant.after) else 0
 
 
 def _may_join(view: View, unit: str) -> bool:

@@ -438,7 +438,11 @@ class World:
         self.services[step.service].withdraw_token(step.name)
 
     def _act_forget(self, step: formation.Forget) -> None:
-        self.services[step.service].remove(step.name, force=True)
+        service = self.services[step.service]
+        # Since the plan looked it may have joined again, with another issuer's token.
+        members = service.look().members
+        if any(member.name == step.name and not member.online for member in members):
+            service.remove(step.name, force=True)
 
     def _act_ensure(self, step: formation.Ensure) -> None:
         self._status(f"setting up {step.task}")

@@ -60,6 +60,7 @@ ROWS = (
 class Round:
     """What one round has measured."""
 
+    load: float  # the host's before it, over a minute
     floor: Floor
     floor_s: float
     formation: Formation
@@ -118,7 +119,7 @@ class Bench:
 
     def run(self) -> Round:
         """One round: the floor, then the charm; raises BenchError and what the lab raises."""
-        ovn = "ovn" in self.services
+        ovn, load = "ovn" in self.services, os.getloadavg()[0]
         floor = Floor(self._lab, self._channels())
         with _up(self._lab):
             floor_s = floor.form()
@@ -129,7 +130,7 @@ class Bench:
             bench_state.compare(by_hand, bench_state.read(self._lab, ovn=ovn))
             memory = side.memory()
             noops = side.no_ops(formation)
-        return Round(floor, floor_s, formation, noops, memory)
+        return Round(load, floor, floor_s, formation, noops, memory)
 
     def _channels(self) -> dict[str, str]:
         snaps = [snap for name, snap in SERVICES.items() if name in self.services]
@@ -163,18 +164,21 @@ def _lab_command(word: str) -> None:
 
 
 @contextmanager
-def _alone(lab: Lab) -> Iterator[None]:
+def _alone() -> Iterator[None]:
     """Refuse a second benchmark at the same time: it would take this one's lab down."""
-    lab.base.mkdir(parents=True, exist_ok=True)
-    with open(lab.base / f".{lab.name}.running", "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            raise BenchError("another benchmark runs on this host; wait until it ends") from fault
+    base = Lab(LAB).base
+    base.mkdir(parents=True, exist_ok=True)
+    handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY)  # a lock on it, and nothing left behind
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError as fault:
+        raise BenchError("another benchmark runs on this host; wait until it ends") from fault
+    finally:
+        os.close(handle)
 
 
-def report(rounds: list[Round], services: tuple[str, ...], load: float) -> dict[str, Any]:
+def report(rounds: list[Round], services: tuple[str, ...]) -> dict[str, Any]:
     """What goes into bench.json: each figure's median, then what it is made of."""
     figures = [each.figures() for each in rounds]
     series = {name: [each[name] for each in figures] for name in figures[0]}
@@ -188,7 +192,7 @@ def report(rounds: list[Round], services: tuple[str, ...], load: float) -> dict[
         "rounds": series,
         "services": list(services),
         "processors": os.cpu_count(),
-        "load_before": round(load, 2),
+        "loads": [round(each.load, 2) for each in rounds],
     }
 
 
@@ -196,6 +200,7 @@ def show(console: Console, found: Mapping[str, Any]) -> None:
     """Print the tables."""
     count = len(found["rounds"]["floor_s"])
     title = f"{', '.join(found['services'])}; {count} rounds; {found['processors']} processors"
+    title += f"; load before each: {', '.join(map(str, found['loads']))}"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in ("median", "min", "max", "ratio"):
@@ -224,6 +229,8 @@ def _show_path(console: Console, found: Mapping[str, Any]) -> None:
         f"{len(path)} hooks: {inside:.1f} s in them, {between:.1f} s before and between them; "
         f"mean {mean(s['seconds'] for s in path):.2f} s"
     )
+    calls = ", ".join(f"{whose} {count:.0f}" for whose, count in found["noop_tool_calls"].items())
+    console.print(f"Hook-tool calls of a hook with nothing to do: {calls}")
     phases = ", ".join(f"{name} {at:.1f}" for name, at in found["floor_phases"].items())
     console.print(f"The floor's phases, seconds since its begin: {phases}")
 
@@ -250,19 +257,16 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Run the rounds; raises BenchError, LabError, PackError, or what jubilant raises."""
-    load = os.getloadavg()[0]
     charms = pack(REPO, REPO / "build/microcloud.charm"), pack(EMPTY, REPO / "build/empty.charm")
     bench = Bench(options.services, *charms)
     rounds: list[Round] = []
-    with _alone(Lab(LAB)):
+    with _alone():
         for number in range(1, options.rounds + 1):
             rounds.append(bench.run())
             told = rounds[-1].figures()
-            console.print(
-                f"round {number}: floor {told['floor_s']:.1f} s, charm {told['formation_s']:.1f} s",
-                highlight=False,
-            )
-    return report(rounds, options.services, load)
+            sides = f"floor {told['floor_s']:.1f} s, charm {told['formation_s']:.1f} s"
+            console.print(f"round {number}: {sides}", highlight=False)
+    return report(rounds, options.services)
 
 
 def main(argv: list[str]) -> int:

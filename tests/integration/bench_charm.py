@@ -18,6 +18,7 @@ from integration.bench_rest import BenchError
 from integration.bench_trace import HookRun, Stage
 from integration.cloud import APP
 from lab import status
+from lab.host.machine import machines
 from lab.juju.controller import connect, root_of
 from lab.layout import Lab
 
@@ -90,10 +91,7 @@ class CharmSide:
         active = idle = 0.0
         while time.time() < began + FORMATION_TIMEOUT:
             units, now = self._units().values(), time.time() - began
-            if _are(units, "workload-status", "active"):
-                active = active or now
-            else:
-                active = 0.0
+            active = (active or now) if _are(units, "workload-status", "active") else 0.0
             if active and _are(units, "juju-status", "idle"):
                 idle = idle or now
                 if now > idle + SETTLED:
@@ -109,11 +107,11 @@ class CharmSide:
 
     def memory(self) -> int:
         """MiB that the machines' processes and the controller take, the host's share left out."""
-        machines = status.collect(self.lab)["machines"].values()
+        found = status.collect(self.lab)["machines"].values()
         pid = (root_of(self.lab) / "controller.pid").read_text().strip()
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         controller = next(int(li.split()[1]) for li in rollup.splitlines() if li[:4] == "Pss:")
-        return (sum(machine["memory-kib"] for machine in machines) + controller) // 1024
+        return (sum(machine["memory-kib"] for machine in found) + controller) // 1024
 
     def no_ops(self, formation: Formation) -> NoOps:
         """Let update-status run until there are enough samples; raises BenchError.
@@ -124,6 +122,10 @@ class CharmSide:
         self._juju.deploy(self.empty, "empty", to=machine)
         self._until_started("empty")
         self._juju.model_config({"update-status-hook-interval": f"{INTERVAL}s"})
+        for each in machines(self.lab):  # an agent has planned its next one already
+            for name in each.services():
+                if name.startswith("jujud-"):
+                    each.restart_service(name)
         since = time.time()
         found: dict[str, list[HookRun]] = {}
         while time.time() < since + SAMPLING_TIMEOUT:

@@ -79,8 +79,8 @@ def test_then_it_is_as_if_it_had_always_been_there(plain: jubilant.Juju):
 
 
 def test_it_cannot_be_turned_off(plain: jubilant.Juju):
-    plain.config(APP, {"microovn-channel": "", "instance-network": "bridge"})
-    plain.config(APP, reset=list(ovn.UPLINK))
+    by_host = plain.config(APP)["ovn-uplink-interface"]
+    plain.config(APP, {**dict.fromkeys(ovn.UPLINK, ""), "instance-network": "bridge"})
     ovn.wait_blocked(plain, "microovn-channel is empty, and this machine is a member")
-    plain.config(APP, {**ovn.UPLINK, "microovn-channel": "24.03/stable"})
+    plain.config(APP, {**ovn.UPLINK, "ovn-uplink-interface": by_host, "instance-network": "auto"})
     cloud.wait_active(plain, 3)
