@@ -324,7 +324,7 @@ class World:
             if self._settings.uplink and not uplink:
                 more["uplinks"] = _uplinks(view)
             more["fit"] = tuple(_settled(view, service))
-        deep = self._event == "update_status" and not self._done
+        deep = self._event == "update_status"
         return ovn.look(self.microovn, service, self._name, deep=deep, **more)
 
     def _part(self, facts: cloud.Facts, name: str, kind: str) -> Mapping[str, Any]:

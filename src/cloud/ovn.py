@@ -52,7 +52,8 @@ class Ovn(Record):
     interfaces of members as far as they have named one; `status` is the network `default`'s
     on this member, `parent` its interface in `UPLINK`. `lost` are servers of the databases on
     machines that are no members any more, `astray` says that this member's controller has
-    other addresses than the databases': both are looked for in periodic hooks only.
+    other addresses than the databases', `strays` are chassis of machines that are no members
+    any more: all three are looked for in periodic hooks only.
     """
 
     driver: Microovn
@@ -67,6 +68,7 @@ class Ovn(Record):
     parent: str = ""
     lost: tuple[tuple[str, str], ...] = ()
     astray: bool = False
+    strays: tuple[str, ...] = ()
 
 
 def look(driver: Microovn, service: ServiceView, name: str, *, deep: bool, **more: Any) -> Ovn:
@@ -108,6 +110,7 @@ def _look_deeply(
         return {
             "astray": set(remote) != set(connections(service.members, centrals, SB_PORT)),
             "lost": driver.lost_servers(service.members) if name in centrals else (),
+            "strays": tuple({one.name for one in driver.chassis()} - service.names),
         }
     except CharmError as fault:
         # While OVN starts, for example; the action `status` says what is wrong for longer.
@@ -130,6 +133,8 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
     yield from _own_tasks(cloud, ovn)
     if not cloud.issuer:
         return
+    if ovn.strays:
+        yield Task("OVN's chassis", partial(_forget_chassis, ovn))
     central = _next_central(ovn)
     if central:
         yield Task(f"OVN's databases on {central}", lambda _: ovn.driver.enable_central(central))
@@ -259,6 +264,11 @@ def _stubborn(uplink: Entity, wanted: Uplink) -> Iterator[str]:
 def _kick(ovn: Ovn, _: Lxd) -> None:
     for database, server in ovn.lost:
         ovn.driver.kick(database, server)
+
+
+def _forget_chassis(ovn: Ovn, _: Lxd) -> None:
+    for name in ovn.strays:
+        ovn.driver.forget_chassis(name)
 
 
 def _connect(ovn: Ovn, lxd: Lxd) -> None:

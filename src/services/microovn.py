@@ -124,6 +124,10 @@ class Microovn(Microcluster):
         ]
         return tuple(sorted(found, key=lambda chassis: chassis.name))
 
+    def forget_chassis(self, name: str) -> None:
+        """Take a machine that is gone out of the southbound database."""
+        self._tool("ovn-sbctl", "--if-exists", "chassis-del", name)
+
     def _rows(self, table: str, columns: str) -> list[dict[str, Any]]:
         said = self._tool("ovn-sbctl", "--format=json", f"--columns={columns}", "list", table)
         answer = json.loads(said)

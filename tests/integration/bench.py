@@ -46,6 +46,8 @@ LAB_TIMEOUT = 120.0  # seconds
 ROWS = (
     ("floor_s", "Floor: the daemons alone", "s", ""),
     ("formation_s", "Charm: deploy to active and idle", "s", "formation_ratio"),
+    ("deploy_s", "Charm: the command `juju deploy` alone", "s", ""),
+    ("machines_s", "Charm: deploy to all machines on", "s", ""),
     ("active_s", "Charm: deploy to active", "s", "active_ratio"),
     ("empty_hook_ms", "Empty charm's update-status", "ms", ""),
     ("noop_hook_ms", "Follower's update-status", "ms", "noop_ratio"),
@@ -77,6 +79,8 @@ class Round:
             "formation_s": self.formation.idle,
             "formation_ratio": self.formation.idle / self.floor_s,
             "active_s": self.formation.active,
+            "deploy_s": self.formation.deploy,
+            "machines_s": self.formation.machines,
             "active_ratio": self.formation.active / self.floor_s,
             "noop_hook_ms": follower,
             "empty_hook_ms": empty,
@@ -170,10 +174,11 @@ def _alone() -> Iterator[None]:
     base.mkdir(parents=True, exist_ok=True)
     handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY)  # a lock on it, and nothing left behind
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise BenchError("another benchmark runs on this host; wait for its end") from fault
         yield
-    except BlockingIOError as fault:
-        raise BenchError("another benchmark runs on this host; wait until it ends") from fault
     finally:
         os.close(handle)
 

@@ -33,8 +33,14 @@ INTERVAL = 5  # seconds between two update-status hooks of a unit, on average
 
 @dataclass
 class Formation:
-    """A cloud formed by the charm; `active` and `idle` are seconds since `juju deploy`."""
+    """A cloud formed by the charm; times in seconds since `juju deploy` began.
 
+    `deploy`: the command is back; `machines`: all are on; `active`, `idle`: all units are, for
+    good.
+    """
+
+    deploy: float
+    machines: float
     active: float
     idle: float
     hooks: list[HookRun]
@@ -73,11 +79,14 @@ class CharmSide:
         self._juju.add_model(MODEL)
         began = time.time()
         self._juju.deploy(self.charm, APP, num_units=MEMBERS, config=dict(self.config))
+        deploy = time.time() - began
+        self._machines_on(began)
+        on = time.time() - began
         active, idle = self._watch(began)
         hooks = trace.read(self._trace, APP, began)
         leader = next(name for name, unit in self._units().items() if unit.get("leader"))
         path = trace.critical_path(hooks, leader, began)
-        return Formation(active, idle, hooks, path, began, leader)
+        return Formation(deploy, on, active, idle, hooks, path, began, leader)
 
     def _units(self, app: str = APP) -> dict[str, Any]:
         client = connect(self.lab)
@@ -86,6 +95,12 @@ class CharmSide:
         finally:
             client.close()
         return (found["applications"].get(app) or {}).get("units") or {}
+
+    def _machines_on(self, began: float) -> None:
+        while sum(machine.is_on for machine in machines(self.lab)) < MEMBERS:
+            if time.time() > began + FORMATION_TIMEOUT:
+                raise BenchError(f"the machines are not on after {FORMATION_TIMEOUT:.0f} s")
+            time.sleep(POLL)
 
     def _watch(self, began: float) -> tuple[float, float]:
         active = idle = 0.0

@@ -160,8 +160,21 @@ def test_a_controller_that_knows_other_databases_is_told(machine: Machine):
     cloudy(machine)
     tool(machine, "ovs-vsctl", "ssl:10.0.0.9:6642")
     tool(machine, "ovn-appctl", "Servers:\n  1e6f (1e6f at ssl:10.0.0.1:6643) (self)")
+    chassis(machine, "micro1")
     tick(machine)
     assert "POST /1.0/env" in machine.microovn.requests
+
+
+def chassis(machine: Machine, *names: str) -> None:
+    """Let OVN's southbound database have these chassis."""
+    rows = json.dumps([[name, ["set", []]] for name in names])
+    path = machine.folder / "bin/microovn.ovn-sbctl"
+    path.write_text(
+        f"#!/bin/sh\necho $* >> {machine.folder}/sbctl.log\ncase $* in\n"
+        '*Encap) echo \'{"headings": ["_uuid", "ip"], "data": []}\';;\n'
+        f'*Chassis) echo \'{{"headings": ["name", "encaps"], "data": {rows}}}\';;\nesac\n'
+    )
+    path.chmod(0o755)
 
 
 def test_a_server_of_a_machine_that_is_gone_is_taken_out(machine: Machine):
@@ -174,7 +187,9 @@ def test_a_server_of_a_machine_that_is_gone_is_taken_out(machine: Machine):
         "echo '  9a0c (9a0c at ssl:10.0.0.7:6643)'\n"
     )
     path.chmod(0o755)
+    chassis(machine, "micro1", "micro7")
     tick(machine)
+    assert "chassis-del micro7" in (machine.folder / "sbctl.log").read_text()
     said = (machine.folder / "appctl.log").read_text()
     assert "ovnnb_db.ctl cluster/kick OVN_Northbound ssl:10.0.0.7:6643" in said
     assert said.count("cluster/kick") == 2, "nb and sb, and the live one not"
