@@ -13,26 +13,30 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from integration import cloud
+from integration import cloud, ovn
 from integration.cloud import APP
+from lab import image
+from lab.layout import Lab
 from lab.pack import pack
 
 REPO = Path(__file__).parent.parent.parent
 BIN = REPO / "tests/lab/bin"
 MODEL = "demo"
-CONFIG: dict[str, bool | int | float | str] = {"local-driver": "btrfs"}
+CONFIG: ovn.Config = {"local-driver": "btrfs", **ovn.UPLINK}
 TIMEOUT = 300.0
 LOOK = (
     "cluster list",
     "storage list",
     "network list",
     "profile show default",
+    "list",
 )
 GO_ON = """\
 How to go on (`. tests/lab/env` puts `lab` and `juju` of this lab on your PATH):
 
   juju status                              what Juju sees
   juju run microcloud/0 status             what the charm sees
+  juju run microcloud/0 list-interfaces    what its network cards are fit for
   juju add-unit microcloud                 a fourth machine
   juju ssh microcloud/0                    a shell on a machine; `lxc` works there
   juju debug-log --replay                  what happened
@@ -58,11 +62,13 @@ def main() -> int:
         return 1
     took = time.monotonic() - started
     console.print(f"\n{'Formed' if fresh else 'Found'} in {took:.1f} s.\n")
+    if fresh:
+        _use(juju, console)
     for command in LOOK:
         console.print(f"[bold]$ lxc {command}[/bold]")
         sys.stdout.write(cloud.lxc(juju, f"{APP}/0", command) + "\n")
         sys.stdout.flush()
-    console.print(GO_ON, markup=False, highlight=False)
+    print(GO_ON)
     return 0
 
 
@@ -78,6 +84,25 @@ def _deploy(juju: jubilant.Juju, console: Console) -> bool:
     console.print("$ juju deploy ./build/microcloud.charm -n 3 " + _flags(), highlight=False)
     juju.deploy(charm, APP, num_units=3, config=CONFIG)
     return True
+
+
+def _use(juju: jubilant.Juju, console: Console) -> None:
+    """Launch a container on every member, and see that they reach each other and the router."""
+    first = cloud.units(juju)[0]
+    juju.scp(str(image.build(Lab.from_environment())), f"{first}:/root/mini.tar.xz")
+    cloud.lxc(juju, first, "image import /root/mini.tar.xz --alias mini")
+    names: list[str] = []
+    for member in sorted(cloud.members(juju, first)):
+        names.append(f"c{len(names) + 1}")
+        console.print(f"$ lxc launch mini {names[-1]} --target {member}", highlight=False)
+        cloud.lxc(juju, first, f"launch mini {names[-1]} --target {member}")
+    for target in [*names[1:], ovn.ROUTER]:
+        where = target if target == ovn.ROUTER else f"{target}.lxd"
+        ping = f"ping -c 1 -W 2 {where} >/dev/null"
+        tries = f"for i in $(seq 20); do {ping} && exit 0; sleep 0.5; done; exit 1"
+        cloud.lxc(juju, first, f"exec -T -n c1 -- sh -c '{tries}'")
+        console.print(f"c1 reaches {target}", highlight=False)
+    console.print()
 
 
 def _flags() -> str:
