@@ -46,6 +46,9 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
     for name, device in wanted(cloud).items():
         if _is_ours(cloud, name) and devices.get(name) != device:
             yield Task(f"{name} of the default profile", partial(_write, name, device))
+    unwanted = cloud.settings.instance_network == "none" and "eth0" in devices
+    if unwanted and _is_ours(cloud, "eth0"):
+        yield Task("default profile without a network", partial(_remove, "eth0"))
 
 
 def advice(cloud: Cloud) -> Iterator[str]:
@@ -72,3 +75,12 @@ def _write(name: str, device: Device, lxd: Lxd) -> None:
     # One PATCH, so that the device and the note of it cannot come apart.
     config = {f"{MARK}.{name}": json.dumps(device, sort_keys=True)}
     lxd.patch("profiles/default", {"devices": {name: device}, "config": config})
+
+
+def _remove(name: str, lxd: Lxd) -> None:
+    # What is left out of a PUT goes; a PATCH only adds.
+    profile = lxd.get("/1.0/profiles/default")
+    devices = {key: device for key, device in profile["devices"].items() if key != name}
+    config = {key: text for key, text in profile["config"].items() if key != f"{MARK}.{name}"}
+    body = {"description": profile["description"], "devices": devices, "config": config}
+    lxd.put("profiles/default", body)

@@ -30,6 +30,7 @@ from integration.bench_charm import CharmSide, Formation, NoOps
 from integration.bench_floor import Floor
 from integration.bench_rest import BenchError
 from lab.errors import LabError
+from lab.juju.wire import RemoteError
 from lab.layout import Lab
 from lab.pack import PackError, pack
 
@@ -284,7 +285,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is taken down
     try:
         found = measure(options, console)
-    except (BenchError, LabError, PackError, RuntimeError, TimeoutError) as fault:
+    except (BenchError, LabError, PackError, RemoteError, RuntimeError, OSError) as fault:
         console.print(f"The benchmark ended early: {fault}", markup=False)
         return 1
     except (jubilant.CLIError, subprocess.TimeoutExpired) as fault:

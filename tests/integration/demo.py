@@ -81,7 +81,9 @@ def _deploy(juju: jubilant.Juju, console: Console) -> bool:
     except jubilant.CLIError:
         juju.add_model(MODEL)
     charm = pack(REPO, REPO / "build/microcloud.charm")
-    console.print("$ juju deploy ./build/microcloud.charm -n 3 " + _flags(), highlight=False)
+    console.print(
+        "$ juju deploy ./build/microcloud.charm -n 3 " + _flags(), highlight=False, soft_wrap=True
+    )
     juju.deploy(charm, APP, num_units=3, config=CONFIG)
     return True
 
@@ -94,14 +96,16 @@ def _use(juju: jubilant.Juju, console: Console) -> None:
     names: list[str] = []
     for member in sorted(cloud.members(juju, first)):
         names.append(f"c{len(names) + 1}")
-        console.print(f"$ lxc launch mini {names[-1]} --target {member}", highlight=False)
+        console.print(
+            f"$ lxc launch mini {names[-1]} --target {member}", highlight=False, soft_wrap=True
+        )
         cloud.lxc(juju, first, f"launch mini {names[-1]} --target {member}")
     for target in [*names[1:], ovn.ROUTER]:
         where = target if target == ovn.ROUTER else f"{target}.lxd"
         ping = f"ping -c 1 -W 2 {where} >/dev/null"
         tries = f"for i in $(seq 20); do {ping} && exit 0; sleep 0.5; done; exit 1"
         cloud.lxc(juju, first, f"exec -T -n c1 -- sh -c '{tries}'")
-        console.print(f"c1 reaches {target}", highlight=False)
+        console.print(f"c1 reaches {target}", highlight=False, soft_wrap=True)
     console.print()
 
 

@@ -27,7 +27,9 @@ class FakeLxd:
     offline: set[str] = field(default_factory=set)
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    profile: dict[str, Any] = field(default_factory=lambda: {"config": {}, "devices": {}})
+    profile: dict[str, Any] = field(
+        default_factory=lambda: {"config": {}, "devices": {}, "description": ""}
+    )
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     instances: list[dict[str, Any]] = field(default_factory=list)
     operations: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -196,6 +198,9 @@ class FakeLxd:
 
     def _get_profiles(self, *_: Any) -> Any:
         return self.profile
+
+    def _put_profiles(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> None:
+        self.profile = body
 
     def _patch_profiles(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> None:
         self.profile["config"].update(body["config"])

@@ -109,6 +109,7 @@ def member(machine: Machine, *others: str) -> None:
     root = {"type": "disk", "path": "/", "pool": "local"}
     eth0 = {"type": "nic", "name": "eth0", "network": "lxdbr0"}
     machine.lxd.profile = {
+        "description": "",
         "devices": {"root": root, "eth0": eth0},
         "config": {
             "user.microcloud.root": json.dumps(root),
@@ -326,6 +327,30 @@ def test_a_profile_that_somebody_changed_stays(machine: Machine):
     )
     assert machine.lxd.profile["devices"]["root"] == mine
     assert "root of the default profile was changed by somebody" in state.unit_status.message
+
+
+def test_a_network_that_is_no_longer_wanted_leaves_the_profile(machine: Machine):
+    member(machine)
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    config = {"instance-network": "none"}
+    machine.run(
+        machine.context.on.config_changed(),
+        machine.state(relation=relation, leader=True, config=config),
+    )
+    assert list(machine.lxd.profile["devices"]) == ["root"]
+    assert "user.microcloud.eth0" not in machine.lxd.profile["config"]
+
+
+def test_a_network_that_somebody_chose_stays_in_the_profile(machine: Machine):
+    member(machine)
+    mine = {"type": "nic", "network": "mine"}
+    machine.lxd.profile["devices"]["eth0"] = mine
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    machine.run(
+        machine.context.on.config_changed(),
+        machine.state(relation=relation, leader=True, config={"instance-network": "none"}),
+    )
+    assert machine.lxd.profile["devices"]["eth0"] == mine
 
 
 def test_what_lxd_refuses_is_said_and_tried_again(machine: Machine):
