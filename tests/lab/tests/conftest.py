@@ -27,6 +27,8 @@ networks:
 defaults:
   disks: {}
 """
+# Also for the programs that tests start with `python -m lab...`.
+os.environ["PYTHONPATH"] = str(PACKAGE.parent)
 KEEP = bool(os.environ.get("EXERCISER_KEEP"))  # leave the lab up, to look at what failed
 
 
