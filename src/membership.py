@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from cloud.pools import LOCAL, VOLUMES
+from cloud import VOLUMES
+from cloud.pools import LOCAL
 from errors import CharmError
 from view import Presence
 

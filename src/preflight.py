@@ -45,7 +45,7 @@ def _network_fault(wanted: Settings) -> str:
 
 def needs_local(wanted: Settings, facts: Facts, name: str) -> bool:
     """Whether this member still has to make its part of the pool `local`."""
-    if wanted.local.backing is Backing.NONE:
+    if wanted.local.backing is Backing.NONE or facts.local_is_in_use:
         return False
     pool = facts.pools.get("local")
     return pool is None or (pool.status != CREATED and name not in pool.locations)

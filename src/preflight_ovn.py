@@ -92,8 +92,10 @@ def beside(view: View) -> Iterator[str]:
 
 def needs_uplink(wanted: Settings, facts: Facts, name: str) -> bool:
     """Whether this member has still to have its part of the network `UPLINK`."""
+    if wanted.uplink is None:
+        return False
     network = facts.networks.get(UPLINK)
-    return wanted.uplink is not None and (network is None or name not in network.locations)
+    return network is None or name not in network.locations
 
 
 def uplink_parent(

@@ -278,7 +278,7 @@ class World:
 
     def _look_at_cloud(self, view: View) -> View:
         assert self._settings is not None
-        facts = cloud.facts(self.lxd)
+        facts = cloud.Facts(self.lxd, self.lxd.seen, view.services["lxd"].members)
         issuer = view.is_whole and view.draft.issuer == view.me
         view = self._tunnels(view)
         problems: tuple[str, ...] = ()

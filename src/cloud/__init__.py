@@ -7,7 +7,8 @@ own part (its disk in a pool) is its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from record import Record
@@ -16,9 +17,11 @@ from settings import Settings
 if TYPE_CHECKING:
     from cloud.ovn import Ovn
     from services.lxd import Lxd
+    from view import Member
 
 MARK = "user.microcloud"
 CREATED = "Created"
+VOLUMES = {"images": "storage.images_volume", "backups": "storage.backups_volume"}
 
 
 class Entity(Record):
@@ -32,15 +35,41 @@ class Entity(Record):
     config: Mapping[str, str]
 
 
-class Facts(Record):
-    """LXD as this member sees it; `members` has the Juju unit of each, "" if it is not told."""
+class Facts:
+    """LXD as this member sees it, each part asked for when it is first looked at.
 
-    extensions: frozenset[str]
-    config: Mapping[str, str]
-    pools: Mapping[str, Entity]
-    networks: Mapping[str, Entity]
-    profile: Mapping[str, Any]
-    members: Mapping[str, str]
+    In most hooks nothing is due and few parts are needed, and LXD takes its time to list
+    networks. What was asked once holds for one look. `members` has the Juju unit of each
+    member, "" if LXD was not told. Looking raises DaemonError.
+    """
+
+    def __init__(self, lxd: Lxd, server: Mapping[str, Any], members: Iterable[Member]) -> None:
+        self._lxd = lxd
+        self.extensions = frozenset(server["api_extensions"])
+        self.config: Mapping[str, str] = server["config"]
+        self.members = {member.name: member.unit for member in members}
+
+    @cached_property
+    def pools(self) -> Mapping[str, Entity]:
+        """The storage pools."""
+        found = self._lxd.get("/1.0/storage-pools?recursion=1")
+        return {pool["name"]: _entity(pool, pool["driver"]) for pool in found}
+
+    @cached_property
+    def networks(self) -> Mapping[str, Entity]:
+        """The networks, and the machine's interfaces that LXD knows."""
+        found = self._lxd.get("/1.0/networks?recursion=1")
+        return {network["name"]: _entity(network, network["type"]) for network in found}
+
+    @cached_property
+    def profile(self) -> Mapping[str, Any]:
+        """The default profile."""
+        return self._lxd.get("/1.0/profiles/default")
+
+    @property
+    def local_is_in_use(self) -> bool:
+        """Whether this member's own volumes are on the pool `local`, so that it is ready."""
+        return all(key in self.config for key in VOLUMES.values())
 
 
 class Cloud(Record):
@@ -72,15 +101,7 @@ class Task(Record):
 
 def facts(lxd: Lxd) -> Facts:
     """Look; raises DaemonError."""
-    server = lxd.server()
-    return Facts(
-        extensions=frozenset(server["api_extensions"]),
-        config=server["config"],
-        pools={p["name"]: _entity(p, p["driver"]) for p in lxd.get(_all("storage-pools"))},
-        networks={n["name"]: _entity(n, n["type"]) for n in lxd.get(_all("networks"))},
-        profile=lxd.get("/1.0/profiles/default"),
-        members={member.name: member.unit for member in lxd.members()},
-    )
+    return Facts(lxd, lxd.server(), lxd.members())
 
 
 def tasks(cloud: Cloud) -> Iterator[Task]:
@@ -98,10 +119,15 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
 
 
 def advice(cloud: Cloud) -> tuple[str, ...]:
-    """What is not as configured and is left to the user to change."""
+    """What is not as configured and is left to the user to change.
+
+    What all members share is spoken of by the issuer.
+    """
     from cloud import networks, pools, profile
 
-    found = (*pools.advice(cloud), *networks.advice(cloud), *profile.advice(cloud))
+    found: tuple[str, ...] = ()
+    if cloud.issuer:
+        found += (*pools.advice(cloud), *networks.advice(cloud), *profile.advice(cloud))
     if cloud.ovn is not None:
         from cloud import ovn
 
@@ -111,13 +137,13 @@ def advice(cloud: Cloud) -> tuple[str, ...]:
 
 def parts(cloud: Cloud) -> tuple[str, ...]:
     """The pools and networks, not ready everywhere yet, of which this member has its part."""
-    found = [*cloud.facts.pools.values(), *cloud.facts.networks.values()]
+    found: list[Entity] = []
+    if not cloud.facts.local_is_in_use:
+        found += cloud.facts.pools.values()
+    if cloud.settings.uplink is not None:
+        found += cloud.facts.networks.values()
     waiting = (entity for entity in found if entity.status == "Pending")
     return tuple(entity.name for entity in waiting if cloud.name in entity.locations)
-
-
-def _all(kind: str) -> str:
-    return f"/1.0/{kind}?recursion=1"
 
 
 def _entity(data: Mapping[str, Any], kind: str) -> Entity:

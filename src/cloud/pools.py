@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cloud import CREATED, MARK, Cloud, Task
+from cloud import CREATED, MARK, VOLUMES, Cloud, Task
 from errors import DaemonError
 from settings import Backing
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from services.lxd import Lxd
 
 LOCAL = "local"
-VOLUMES = {"images": "storage.images_volume", "backups": "storage.backups_volume"}
 _DESCRIPTION = "Local storage on {driver}"
 
 
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """What is due for the pool `local`."""
-    if cloud.settings.local.backing is Backing.NONE:
+    if cloud.settings.local.backing is Backing.NONE or cloud.facts.local_is_in_use:
         return
     pool = cloud.facts.pools.get(LOCAL)
     if pool is None or (pool.status != CREATED and cloud.name not in pool.locations):

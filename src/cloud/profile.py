@@ -40,9 +40,9 @@ def wanted(cloud: Cloud) -> dict[str, Device]:
 
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """What is due for the default profile."""
-    devices = cloud.facts.profile["devices"]
     if not cloud.issuer:
         return
+    devices = cloud.facts.profile["devices"]
     for name, device in wanted(cloud).items():
         if _is_ours(cloud, name) and devices.get(name) != device:
             yield Task(f"{name} of the default profile", partial(_write, name, device))

@@ -55,6 +55,7 @@ class Lxd:
         self._rest = Rest("LXD", COMMON / "unix.socket")
         self._marks = marks
         self._mark = Mark(marks, self.name)
+        self.seen: Mapping[str, Any] = {}  # what the last look saw of `GET /1.0`
 
     # Looking
 
@@ -64,8 +65,8 @@ class Lxd:
             return ServiceView(Presence.ABSENT)
         joining = self._mark.read()
         try:
-            server = self.server()
-            if server["environment"].get("server_clustered"):
+            self.seen = self.server()
+            if self.seen["environment"].get("server_clustered"):
                 names = tuple(self._tokens()) if tokens else ()
                 return ServiceView(Presence.MEMBER, self.members(), tokens=names)
             used = () if joining else self._used()
