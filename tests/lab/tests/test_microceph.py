@@ -403,7 +403,7 @@ def test_a_member_with_a_monitor_leaves_by_force_only_and_joins_again(cloud: Clo
     cloud.cli(*removal, timeout=200)
     assert "Insufficient non OSD services" in cloud.fails("cluster", "remove", "micro3")
     cloud.cli("cluster", "remove", "micro3", "--force")
-    assert "2 daemons, quorum micro1,micro2" in cloud.ceph("-s")
+    cloud.wait_for("2 daemons, quorum micro1,micro2", "-s")
     for machine in cloud.machines[:2]:
         conf = machine.run("cat", "/var/snap/microceph/current/conf/ceph.conf").stdout
         assert "mon host = 10.71.0.10,10.71.0.11\n" in conf
