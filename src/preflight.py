@@ -86,7 +86,7 @@ def _fit(path: str, wanted: LocalStorage, lxd: Lxd) -> Disk:
         disk = disks.find(path, found, probe)
     except disks.DiskNotFoundError as fault:
         raise Findings([f"local-storage: {fault}"]) from fault
-    reasons = disks.unfit(disk, minimum=0, wipe=wanted.wipe)
+    reasons = disks.unfit(disk, minimum=0, wipe=wanted.wipe, option="local-wipe=true")
     if reasons:
         raise Findings(f"local-storage: {disk.path} {reason}" for reason in reasons)
     return disk
@@ -99,7 +99,7 @@ def _matching(wish: Filter, wanted: LocalStorage, lxd: Lxd) -> Disk:
     for disk in disks.inventory(_resources(lxd), diskprobe.HostProbe()):
         if not wish.matches(disk.raw):
             continue
-        reasons = disks.unfit(disk, minimum=0, wipe=wanted.wipe)
+        reasons = disks.unfit(disk, minimum=0, wipe=wanted.wipe, option="local-wipe=true")
         if not reasons:
             return disk
         unfit.append(f"{disk.path} {' and '.join(reasons)}")

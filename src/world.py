@@ -398,7 +398,12 @@ class World:
         self.services[step.service].join(ticket, self._settings.join_timeout)
 
     def _member_config(self, step: formation.Join) -> tuple[Mapping[str, str], ...]:
-        pools = {"local": self._local_config()}
+        from cloud import pools as storage
+
+        pools: dict[str, Mapping[str, str]] = {}
+        if any(item["name"] == storage.LOCAL for item in step.grant.member_config):
+            extensions = self.lxd.seen["api_extensions"]
+            pools[storage.LOCAL] = storage.wiped(self._local_config(), extensions)
         networks = {preflight_ovn.UPLINK: {"parent": self._uplink_parent()}}
         return preflight.member_config(step.grant.member_config, pools, networks)
 

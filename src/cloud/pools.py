@@ -6,12 +6,13 @@ the pool. A new member brings its part along when it joins (`member_config`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cloud import CREATED, MARK, VOLUMES, Cloud, Task
-from errors import DaemonError
+from errors import CharmError, DaemonError
 from settings import Backing
 
 if TYPE_CHECKING:
@@ -52,12 +53,25 @@ def advice(cloud: Cloud) -> Iterator[str]:
 
 
 def _make_part(cloud: Cloud, lxd: Lxd) -> None:
-    body = {
-        "name": LOCAL,
-        "driver": cloud.settings.local.driver,
-        "config": dict(cloud.local or {}),
-    }
+    config = wiped(cloud.local or {}, cloud.facts.extensions)
+    body = {"name": LOCAL, "driver": cloud.settings.local.driver, "config": config}
     lxd.post("storage-pools", body, target=cloud.name)
+
+
+def wiped(config: Mapping[str, str], extensions: Collection[str]) -> dict[str, str]:
+    """The part's configuration as this LXD takes it; one that wipes no disks finds it wiped.
+
+    Raises:
+        CharmError: the disk could not be wiped.
+    """
+    if "source.wipe" not in config or "storage_pool_source_wipe" in extensions:
+        return dict(config)
+    done = subprocess.run(
+        ["wipefs", "--all", config["source"]], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise CharmError(f"cannot wipe {config['source']}: {done.stderr.strip()}")
+    return {key: value for key, value in config.items() if key != "source.wipe"}
 
 
 def _make(cloud: Cloud, lxd: Lxd) -> None:

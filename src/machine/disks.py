@@ -167,12 +167,18 @@ def _listing(disks: Sequence[Disk]) -> str:
 
 
 def unfit(
-    disk: Disk, *, minimum: int = MIN_OSD_SIZE, what: str = "an OSD", wipe: bool = False
+    disk: Disk,
+    *,
+    minimum: int = MIN_OSD_SIZE,
+    what: str = "an OSD",
+    wipe: bool = False,
+    option: str = "wipe",
 ) -> tuple[str, ...]:
     """Every reason why a disk may not be taken; none if it may.
 
     Each reads on from the disk's name: `is read-only`. `minimum` is in bytes, for `what`. With
-    `wipe`, data is no reason; what is in use, read-only or owned stays one.
+    `wipe`, data is no reason; what is in use, read-only or owned stays one. `option` is what the
+    user would have to set for that.
     """
     reasons = [*_unusable(disk, minimum, what)]
     if disk.owner:
@@ -182,15 +188,13 @@ def unfit(
         reasons.append("is mounted, or a partition of it is")
     if wipe:
         return tuple(reasons)
+    remedy = f"set {option} to use it all the same"
     if disk.partitions:
-        reasons.append(f"has partitions {', '.join(disk.partitions)}; {_WIPE}")
+        reasons.append(f"has partitions {', '.join(disk.partitions)}; {remedy}")
     # A partition table is no news where partitions have been named.
     kept = [s for s in disk.signatures if not (disk.partitions and "partition table" in s)]
-    reasons += [f"holds {signature}; {_WIPE}" for signature in kept]
+    reasons += [f"holds {signature}; {remedy}" for signature in kept]
     return tuple(reasons)
-
-
-_WIPE = "set wipe to use it all the same"
 
 
 def _unusable(disk: Disk, minimum: int, what: str) -> Iterable[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import jubilant
 
 APP = "microcloud"
+PATIENCE = 20.0  # seconds that a hook may be in error
 
 
 def units(juju: jubilant.Juju, app: str = APP) -> list[str]:
@@ -53,12 +55,11 @@ def hostname(juju: jubilant.Juju, unit: str) -> str:
     return sh(juju, unit, "hostname").strip()
 
 
-def wait_active(
-    juju: jubilant.Juju, count: int, timeout: float = 300, *, errors: bool = False
-) -> jubilant.Status:
+def wait_active(juju: jubilant.Juju, count: int, timeout: float = 300) -> jubilant.Status:
     """Wait until there are this many units, all active, and no agent is at work.
 
-    A failed hook ends the waiting, unless `errors` are part of the story.
+    A hook that stays in error for PATIENCE ends the waiting; Juju tries it again after 5 s, so one
+    that fails once, as when an agent was cut off from its controller, does not.
     """
 
     def ready(status: jubilant.Status) -> bool:
@@ -70,10 +71,13 @@ def wait_active(
             and jubilant.all_agents_idle(status, APP)
         )
 
-    error = None if errors else any_hook_failed
-    return juju.wait(ready, error=error, delay=0.3, successes=2, timeout=timeout)
+    since: list[float] = []
 
+    def stuck(status: jubilant.Status) -> bool:
+        if not jubilant.any_error(status, APP):
+            since.clear()
+            return False
+        since.append(time.monotonic())
+        return since[-1] - since[0] > PATIENCE
 
-def any_hook_failed(status: jubilant.Status) -> bool:
-    """Whether some unit of the application is in error."""
-    return jubilant.any_error(status, APP)
+    return juju.wait(ready, error=stuck, delay=0.3, successes=2, timeout=timeout)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ops import testing
 
 import peers
+import preflight
 import sealing
 from unit.conftest import Machine, app, bag, formation, published
 
@@ -69,6 +72,29 @@ def test_the_initiator_bootstraps_in_a_later_hook(machine: Machine):
     }
     assert state.unit_status == testing.ActiveStatus("1 member")
     assert bag(after(state)).report.joined == ("lxd",)
+
+
+@pytest.mark.parametrize("extension", [True, False])
+def test_a_disk_is_wiped_by_lxd_or_where_it_cannot_by_the_charm(
+    machine: Machine, tmp_path, monkeypatch, extension
+):
+    machine.install()
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    monkeypatch.setattr(preflight, "_fit", lambda path, wanted, lxd: SimpleNamespace(path=path))
+    machine.lxd.extensions = ["storage_pool_source_wipe"] if extension else []
+    relation = testing.PeerRelation("cluster", local_app_data=app(initiator="microcloud/0"))
+    config = {"local-storage": str(disk), "local-wipe": True}
+    machine.run(
+        machine.context.on.config_changed(),
+        machine.state(relation=relation, leader=True, config=config),
+    )
+    given = machine.lxd.pools["local"]["config"]
+    assert given["source"] == str(disk)
+    assert ("source.wipe" in given) == extension
+    signature = subprocess.run(["blkid", "-p", disk], capture_output=True, check=False).stdout
+    assert (b"ext4" in signature) == extension, "LXD wipes it itself where it can"
 
 
 def test_a_follower_waits_for_the_initiator(machine: Machine):
