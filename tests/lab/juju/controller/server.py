@@ -48,6 +48,16 @@ def listen_in(netns: str, address: tuple[str, int]) -> socket.socket:
         os.close(here)
 
 
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line, empty at the connection's end, however that comes about.
+
+    A failure of what a line asks for is another matter: it belongs in the controller's log.
+    """
+    with contextlib.suppress(*_ENDS):
+        return await reader.readline()
+    return b""
+
+
 class AgentLink:
     """One connected agent: its requests, and the last remote state it was sent."""
 
@@ -97,10 +107,9 @@ class Server:
         """One agent's connection, from login to its end."""
         link = AgentLink(writer)
         try:
-            with contextlib.suppress(*_ENDS):
-                while line := await reader.readline():
-                    link.heard = time.monotonic()
-                    self._agent_request(link, json.loads(line))
+            while line := await _line(reader):
+                link.heard = time.monotonic()
+                self._agent_request(link, json.loads(line))
         finally:
             self._ended(link)
 
