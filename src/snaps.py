@@ -6,7 +6,6 @@ members of one cloud must run the same revision.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,14 +20,6 @@ INSTALL_TIMEOUT = 1200  # seconds; a slow mirror is no failure
 def is_installed(name: str) -> bool:
     """Whether the snap is there and active; a look at the file system, as hooks do it often."""
     return (MOUNTS / name / "current").exists()
-
-
-def revision(name: str) -> str:
-    """The active revision, "" if there is none."""
-    try:
-        return os.readlink(MOUNTS / name / "current")
-    except OSError:
-        return ""
 
 
 def install(channels: Mapping[str, str]) -> None:

@@ -50,10 +50,6 @@ class Faults:
         """Make another unit the leader, as if the lease had expired."""
         self.fault("give-lease", unit.rpartition("/")[0], unit)
 
-    def kill_hook(self, unit: str, call: int, hook: str = "") -> None:
-        """Kill a hook of the unit at its n-th call of a hook tool, once."""
-        self.fault("kill-hook", unit, str(call), *(("--hook", hook) if hook else ()))
-
     def fault(self, name: str, *words: str) -> str:
         """One `lab fault` in this model."""
         model = (self._juju.model or "").rpartition(":")[2]
