@@ -45,11 +45,11 @@ unit: env ## Run the unit tests: no daemons, seconds
 	@$(PYTHON) -m pytest tests/unit
 
 lab-test: packages env ## Run the lab's own tests
-	@$(PYTHON) -m pytest tests/lab/tests
+	@$(PYTHON) tests/twice.py tests/lab/tests
 
 integration: env ## Run the integration tests; JUJU=real takes the current Juju controller
 	@if [ "$(JUJU)" = lab ]; then sh tests/lab/setup.sh; fi
-	@JUJU=$(JUJU) $(PYTHON) -m pytest tests/integration
+	@JUJU=$(JUJU) $(PYTHON) tests/twice.py tests/integration
 
 bench: packages env ## Measure formation against the daemons alone, and a no-op hook
 	@PYTHONPATH=tests $(PYTHON) -m integration.bench

@@ -9,7 +9,7 @@ from typing import Any
 import jubilant
 
 APP = "microcloud"
-PATIENCE = 20.0  # seconds that a hook may be in error
+PATIENCE = 60.0  # seconds that a hook may be in error
 
 
 def units(juju: jubilant.Juju, app: str = APP) -> list[str]:
@@ -55,7 +55,7 @@ def hostname(juju: jubilant.Juju, unit: str) -> str:
     return sh(juju, unit, "hostname").strip()
 
 
-def wait_active(juju: jubilant.Juju, count: int, timeout: float = 300) -> jubilant.Status:
+def wait_active(juju: jubilant.Juju, count: int, timeout: float = 600) -> jubilant.Status:
     """Wait until there are this many units, all active, and no agent is at work.
 
     A hook that stays in error for PATIENCE ends the waiting; Juju tries it again after 5 s, so one

@@ -59,7 +59,7 @@ def a_model(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
     """A model of its own; its log is kept in build/ if a test failed."""
     before = request.session.testsfailed
     with jubilant.temp_model() as model:
-        model.wait_timeout = 300
+        model.wait_timeout = 600
         yield model
         if request.session.testsfailed > before:
             log = REPO / f"build/{request.node.name.replace('/', '_')}.log"

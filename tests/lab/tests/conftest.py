@@ -88,7 +88,7 @@ def charms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def story(lab_up: str, request: pytest.FixtureRequest) -> Iterator[Story]:
     """Add a model for one module of tests; destroy it after the last."""
     name = request.module.__name__.rpartition("test_exerciser_")[2]
-    juju = jubilant.Juju(wait_timeout=60)
+    juju = jubilant.Juju(wait_timeout=120)
     juju.add_model(name)
     base = Path(os.environ.get("LAB_ROOT", "/srv/charm-lab")) / lab_up / "exerciser" / name
     base.mkdir(parents=True, exist_ok=True)

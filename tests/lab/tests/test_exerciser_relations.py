@@ -251,7 +251,7 @@ def test_broken_comes_last_and_names_no_unit(related: Story) -> None:
 
 def test_models_are_apart(related: Story, charms: dict) -> None:
     """Two models have units of the same name that share nothing."""
-    other = jubilant.Juju(wait_timeout=60)
+    other = jubilant.Juju(wait_timeout=120)
     other.add_model("apart")
     try:
         other.deploy(charms["empty"], "exerciser")

@@ -85,7 +85,7 @@ class Engine:
     def units(self, app: str = "small") -> Doc:
         return self.status()["applications"].get(app, {}).get("units", {})
 
-    def wait(self, ready: Callable[[], object], seconds: float = 40.0) -> None:
+    def wait(self, ready: Callable[[], object], seconds: float = 90.0) -> None:
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, f"{json.dumps(self.status()['applications'])}"
@@ -258,9 +258,9 @@ def test_changes_delivered_twice(engine: Engine) -> None:
 
 def test_juju_3_survivors_hear_of_a_removal_at_once(engine: Engine) -> None:
     deploy(engine, 2)
-    faults.delay(engine.lab, "small/1", 4.0)
+    faults.delay(engine.lab, "small/1", 20.0)
     engine.juju("remove-unit", "--no-prompt", "small/1")
-    engine.wait(lambda: engine.events("small/0")[-1].startswith("cluster-relation-departed"), 3.5)
+    engine.wait(lambda: engine.events("small/0")[-1].startswith("cluster-relation-departed"))
     assert engine.events("small/0")[-1] == "cluster-relation-departed small/1 small/1"
     assert "stop" not in engine.events("small/1")
     faults.clear(engine.lab)
@@ -339,7 +339,7 @@ def test_an_action_by_hand_and_its_record(engine: Engine) -> None:
 def juju(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> jubilant.Juju:
     """jubilant on the lab's command, found on PATH as tests of charms find it."""
     monkeypatch.setenv("PATH", f"{PACKAGE_PARENT / 'lab' / 'bin'}:{os.environ['PATH']}")
-    return jubilant.Juju(wait_timeout=40)
+    return jubilant.Juju(wait_timeout=90)
 
 
 def test_jubilant_reads_what_it_gets(engine: Engine, juju: jubilant.Juju) -> None:

@@ -32,7 +32,7 @@ networks:
 defaults:
   disks: {osd0: 6GiB, osd1: 6GiB}
 """
-HEALTH_DEADLINE = 60  # seconds
+HEALTH_DEADLINE = 120  # seconds
 
 
 # Without a lab

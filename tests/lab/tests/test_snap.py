@@ -46,7 +46,7 @@ def machine(lab: Lab) -> Machine:
 def lxd(machine: Machine) -> Iterator[Machine]:
     """The machine with LXD, which is removed afterwards."""
     machine.run("snap", "install", "lxd", "--channel=5.21/stable", "--cohort=+")
-    machine.run("lxd", "waitready", "--timeout=30")
+    machine.run("lxd", "waitready", "--timeout=90")
     yield machine
     machine.run("snap", "remove", "--purge", "lxd", timeout=120)
 
@@ -158,14 +158,14 @@ def test_services(lxd: Machine) -> None:
     ]
     assert snap(lxd, "start", "lxd.daemon") == (0, "Started.\n", "")
     assert snap(lxd, "restart", "lxd") == (0, "Restarted.\n", "")
-    lxd.run("lxd", "waitready", "--timeout=30")
+    lxd.run("lxd", "waitready", "--timeout=90")
     assert snap(lxd, "restart", "lxd.nothing")[2] == 'error: snap "lxd" has no service "nothing"\n'
 
 
 def test_daemon_is_back_after_power_loss(lxd: Machine) -> None:
     lxd.power_off()
     lxd.power_on()
-    lxd.run("lxd", "waitready", "--timeout=30")
+    lxd.run("lxd", "waitready", "--timeout=90")
 
 
 def test_refresh_to_another_track(lxd: Machine) -> None:
@@ -174,7 +174,7 @@ def test_refresh_to_another_track(lxd: Machine) -> None:
     status, out, _ = snap(lxd, "refresh", "lxd", "--channel=6/stable")
     assert (status, out) == (0, "lxd (6/stable) 5.0.2 from Canonical✓ refreshed\n")
     assert lxd.run("readlink", "/snap/lxd/current").stdout == "30600\n"
-    lxd.run("lxd", "waitready", "--timeout=30")
+    lxd.run("lxd", "waitready", "--timeout=90")
     fingerprint = [json.loads(before)["environment"]["certificate_fingerprint"]]
     after = json.loads(lxd.run("lxc", "query", "/1.0").stdout)
     assert [after["environment"]["certificate_fingerprint"]] == fingerprint
@@ -213,7 +213,7 @@ def test_change_goes_on_when_the_caller_is_killed(lxd: Machine) -> None:
     caller.wait()
     while "snap.lxd.daemon" not in lxd.services() and time.monotonic() < end:
         time.sleep(0.05)
-    lxd.run("lxd", "waitready", "--timeout=30")
+    lxd.run("lxd", "waitready", "--timeout=90")
 
 
 def test_remove_leaves_nothing(lxd: Machine) -> None:
@@ -259,7 +259,7 @@ def join(first: Machine, joiner: Machine) -> None:
         "cluster_password": base64.b64encode(json.dumps(token).encode()).decode(),
     }
     joiner.run(
-        "lxc", "query", "-X", "PUT", "--wait", "-d", json.dumps(body), "/1.0/cluster", timeout=60
+        "lxc", "query", "-X", "PUT", "--wait", "-d", json.dumps(body), "/1.0/cluster", timeout=120
     )
 
 
@@ -271,7 +271,7 @@ def test_cluster_of_three_with_a_container_each(lab: Lab, machine: Machine) -> N
     for member in members:
         member.run("snap", "install", "lxd")
     for member in members:
-        member.run("lxd", "waitready", "--timeout=30")
+        member.run("lxd", "waitready", "--timeout=90")
     config = json.dumps({"config": {"core.https_address": "10.71.0.10:8443"}})
     machine.run("lxc", "query", "-X", "PATCH", "-d", config, "/1.0")
     body = json.dumps({"server_name": "micro1", "enabled": True})
@@ -293,15 +293,15 @@ def test_cluster_of_three_with_a_container_each(lab: Lab, machine: Machine) -> N
     # Containers come back with their machine.
     others[1].power_off()
     others[1].power_on()
-    others[1].run("lxd", "waitready", "--timeout=30")
+    others[1].run("lxd", "waitready", "--timeout=90")
     ask = ["lxc", "exec", "-T", "c2", "--", "hostname"]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while others[1].run(*ask, check=False).stdout != "c2\n":
-        assert time.monotonic() < end, "the container did not come back within 30 s"
+        assert time.monotonic() < end, "the container did not come back within 90 s"
         time.sleep(0.1)
     # A reload keeps instances going, a restart does not.
     uptime = ["lxc", "query", "/1.0/instances/c0/state"]
     before = json.loads(machine.run(*uptime).stdout)["pid"]
     machine.run("snap", "restart", "--reload", "lxd", timeout=120)
-    machine.run("lxd", "waitready", "--timeout=30")
+    machine.run("lxd", "waitready", "--timeout=90")
     assert json.loads(machine.run(*uptime).stdout)["pid"] == before
