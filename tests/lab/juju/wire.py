@@ -90,6 +90,10 @@ class Client:
         """Tell without waiting for an answer."""
         self._send({"m": method, "p": params})
 
+    def readable(self) -> bool:
+        """Whether `receive` would not block."""
+        return bool(select.select([self.sock], [], [], 0)[0])
+
     def receive(self) -> None:
         """Read what is there (blocks if nothing is). Raises ConnectionLost at the end."""
         try:

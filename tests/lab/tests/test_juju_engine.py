@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,8 @@ import jubilant
 import pytest
 
 from lab.juju import controller, faults
+from lab.juju.agent.loop import Agent
+from lab.juju.wire import Client
 from lab.layout import PACKAGE_PARENT, Lab
 
 Doc = dict[str, Any]
@@ -400,3 +404,16 @@ def test_jubilant_and_user_secrets(engine: Engine, juju: jubilant.Juju) -> None:
     assert juju.exec("secret-get", str(uri), "token", unit="small/0").stdout == "two\n"
     juju.remove_secret(uri)
     assert juju.secrets() == []
+
+
+def test_an_answer_that_was_read_already_is_not_waited_for() -> None:
+    here, there = socket.socketpair()
+    here.settimeout(0.2)
+    agent = Agent.__new__(Agent)
+    agent._client = client = Client(here)
+    agent._selector = selectors.DefaultSelector()
+    agent._readable()
+    assert agent._client is client
+    there.close()
+    agent._readable()
+    assert agent._client is None

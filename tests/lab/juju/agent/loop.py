@@ -206,7 +206,8 @@ class Agent:
 
     def _readable(self) -> None:
         try:
-            if self._client:
+            # What came may have been read already, by a hook tool's request of the same round.
+            if self._client and self._client.readable():
                 self._client.receive()
         except ConnectionLost:
             self._disconnected()
