@@ -107,6 +107,8 @@ def _text(config: Mapping[str, object], option: str) -> str:
 def _channels(config: Mapping[str, object], wrong: list[str]) -> Mapping[str, str]:
     """Each service's channel, in the order in which a member joins; LXD needs the others."""
     channels: dict[str, str] = {}
+    if _text(config, "microceph-channel"):
+        channels["microceph"] = _channel(config, "microceph-channel", wrong)
     if _text(config, "microovn-channel"):
         channels["microovn"] = _channel(config, "microovn-channel", wrong)
     channels["lxd"] = _channel(config, "lxd-channel", wrong)

@@ -22,6 +22,7 @@ from errors import CharmError, Findings, JoinFailed
 from record import Record, replace
 from services import Service
 from services.lxd import Lxd
+from services.microceph import Microceph
 from services.microovn import Microovn
 from settings import Settings
 from view import Presence, ServiceView, View
@@ -67,6 +68,7 @@ class World:
         folder = STATE / charm.unit.name.replace("/", "-")
         self._key = sealing.KeyFile(folder / "key")
         self.lxd = Lxd(folder)
+        self.microceph = Microceph(folder)
         self.microovn = Microovn(folder, self._ovn_options)
         self._faults: dict[str, str] = {}
         self._who: peers.Identity | None = None
@@ -121,7 +123,11 @@ class World:
         One that is left out of the configuration stays in while this machine is a member of its
         cluster, which is a problem to speak of.
         """
-        known: dict[str, Service] = {"microovn": self.microovn, "lxd": self.lxd}
+        known: dict[str, Service] = {
+            "microceph": self.microceph,
+            "microovn": self.microovn,
+            "lxd": self.lxd,
+        }
         found: dict[str, Service] = {}
         for name, driver in known.items():
             if name == "lxd" or (self._settings and name in self._settings.services):
@@ -248,7 +254,7 @@ class World:
         own = (interface.address for interface in network.interfaces)
         return tuple(str(address) for address in (*own, *network.ingress_addresses))
 
-    def _ovn_options(self) -> Mapping[str, str]:
+    def _ovn_options(self, _first: bool) -> Mapping[str, str]:
         """How this machine starts or joins MicroOVN."""
         identity = self.view.mine.identity
         ends = identity.underlay if identity else ""

@@ -34,13 +34,21 @@ _CLUSTER = "/core/1.0/cluster"
 # Where a token is withdrawn: in newer versions, and in older ones.
 _TOKENS = ("/core/control/tokens", "/core/1.0/tokens")
 
+Options = Callable[[bool], Mapping[str, str]]
+
+
+def no_options(_first: bool) -> Mapping[str, str]:
+    """Start or join with the daemon's own defaults."""
+    return {}
+
 
 class Microcluster:
     """One daemon that is built on microcluster, on this machine.
 
     `common` is the snap's `$SNAP_COMMON`, `marks` the folder of the charm's marks. `options`
-    gives the configuration with which this machine starts or joins a cluster. `owned` are the
-    folders below `common` that hold what a member has, and a machine that is none has not.
+    gives the configuration with which this machine starts (`True`) or joins a cluster. `owned`
+    are patterns, as seen from `common`, of what a member has, and a machine that is none has
+    not. `plugs` are LXD's for slots of the same name of this snap.
     """
 
     def __init__(
@@ -51,8 +59,9 @@ class Microcluster:
         common: Path,
         port: int,
         marks: Path,
-        options: Callable[[], Mapping[str, str]] = dict,
-        owned: Sequence[str] = ("state",),
+        options: Options = no_options,
+        owned: Sequence[str] = ("state/*",),
+        plugs: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.title = title
@@ -62,6 +71,7 @@ class Microcluster:
         self._mark = Mark(marks, name)
         self._options = options
         self._owned = owned
+        self._plugs = plugs
         self._cannot_withdraw: set[str] = set()
 
     # Looking
@@ -109,13 +119,19 @@ class Microcluster:
         logger.info("bootstrapped %s as %s on %s", self.title, name, address)
 
     def prepare(self) -> None:
-        """What has to be there before this machine becomes a member; done again and again."""
+        """Connect LXD to it; the store does so by itself, a snap from a file does not."""
+        table = [line.split() for line in snaps.run("connections", "lxd").splitlines()]
+        plugs = {row[1]: row[2] for row in table if len(row) > 2}
+        for plug in self._plugs:
+            if plugs.get(f"lxd:{plug}") == "-":
+                snaps.run("connect", f"lxd:{plug}", f"{self.name}:{plug}")
 
     def _control(
         self, request: Mapping[str, object], name: str, address: str, timeout: float
     ) -> None:
         host = f"[{address}]" if ":" in address else address
-        body = {"name": name, "address": f"{host}:{self._port}", "config": dict(self._options())}
+        config = dict(self._options("bootstrap" in request))
+        body = {"name": name, "address": f"{host}:{self._port}", "config": config}
         self.rest.call("POST", "/core/control", {**request, **body}, timeout=timeout)
 
     def issue_token(self, name: str) -> str:
@@ -177,8 +193,8 @@ class Microcluster:
     def _clean(self) -> None:
         logger.warning("cleaning %s after a join that did not finish", self.title)
         snaps.run("stop", "--disable", self.name)
-        for folder in self._owned:
-            for path in (self._common / folder).glob("*"):
+        for pattern in self._owned:
+            for path in self._common.glob(pattern):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 elif not path.is_socket():  # the daemon makes it anew by itself

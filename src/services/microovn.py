@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import snaps
 from errors import CharmError, DaemonError
 from record import Record
-from services.microcluster import CALL_TIMEOUT, Microcluster, host_of
+from services.microcluster import CALL_TIMEOUT, Microcluster, Options, host_of, no_options
 from view import Member
 
 COMMON = Path("/var/snap/microovn/common")
@@ -39,7 +39,7 @@ class Chassis(Record):
 class Microovn(Microcluster):
     """The MicroOVN of this machine."""
 
-    def __init__(self, marks: Path, options: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(self, marks: Path, options: Options = no_options) -> None:
         super().__init__(
             "microovn",
             "MicroOVN",
@@ -47,16 +47,9 @@ class Microovn(Microcluster):
             port=PORT,
             marks=marks,
             options=options,
-            owned=("state", "data"),
+            owned=("state/*", "data/*"),
+            plugs=PLUGS,
         )
-
-    def prepare(self) -> None:
-        """Connect LXD to MicroOVN; the store does so by itself, a snap from a file does not."""
-        table = [line.split() for line in snaps.run("connections", "lxd").splitlines()]
-        plugs = {row[1]: row[2] for row in table if len(row) > 2}
-        for plug in PLUGS:
-            if plugs.get(f"lxd:{plug}") == "-":
-                snaps.run("connect", f"lxd:{plug}", f"microovn:{plug}")
 
     # Centrals
 

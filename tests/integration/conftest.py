@@ -77,5 +77,9 @@ def faults(juju: jubilant.Juju) -> Faults:
 
 @pytest.fixture(scope="session")
 def config() -> dict[str, bool | int | float | str]:
-    """What every deployment needs here: the lab's kernel has no ZFS."""
-    return {"local-driver": "btrfs", "microovn-channel": ""} if ON_LAB else {}
+    """What every deployment needs here, and LXD alone: tests of Ceph and OVN ask for them.
+
+    The lab's kernel has no ZFS.
+    """
+    alone: dict[str, bool | int | float | str] = {"microceph-channel": "", "microovn-channel": ""}
+    return {**alone, "local-driver": "btrfs"} if ON_LAB else {}

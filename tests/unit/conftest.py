@@ -1,4 +1,4 @@
-"""The charm under ops.testing, with a fake LXD and a fake `snap` on a machine of its own."""
+"""The charm under ops.testing, with fake daemons and a fake `snap` on a machine of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ops import testing
 
 import peers
 import services.lxd
+import services.microceph
 import services.microovn
 import snaps
 import world
@@ -21,6 +22,7 @@ from charm import MicrocloudCharm
 from machine import interfaces
 from unit.fake_daemon import serve
 from unit.fake_lxd import FakeLxd
+from unit.fake_microceph import FakeMicroceph
 from unit.fake_microovn import FakeMicroovn
 
 REPO = Path(__file__).parent.parent.parent
@@ -40,7 +42,8 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lxd = FakeLxd()
-        self.microovn = FakeMicroovn(folder / "microovn")
+        self.microovn = FakeMicroovn(common=folder / "microovn")
+        self.microceph = FakeMicroceph()
         self.links: list[dict[str, Any]] = []
         self.routes: list[dict[str, Any]] = []
         self.context = testing.Context(
@@ -89,9 +92,17 @@ class Machine:
         """A state of Juju's in which this unit is deployed."""
         relation = relation or testing.PeerRelation("cluster")
         # LXD alone, where a test does not ask for more.
-        more["config"] = {"microovn-channel": "", **more.get("config", {})}
+        alone = {"microceph-channel": "", "microovn-channel": ""}
+        more["config"] = {**alone, **more.get("config", {})}
         more.setdefault("planned_units", 1 + len(relation.peers_data))
         return testing.State(model=self.model, relations={relation}, **more)
+
+    def tool(self, name: str, output: str) -> None:
+        """Let a command of a snap, such as `microceph.ceph`, say this."""
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
+        path.chmod(0o755)
 
     def run(self, event: Any, state: testing.State) -> testing.State:
         return self.context.run(event, state)
@@ -139,6 +150,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     command.write_text(SNAP.format(machine=tmp_path))
     command.chmod(0o755)
     found = Machine(tmp_path)
+    monkeypatch.setattr(services.microceph, "COMMON", tmp_path / "microceph/common")
+    monkeypatch.setattr(services.microceph, "BIN", tmp_path / "bin")
     monkeypatch.setattr(services.microovn, "COMMON", tmp_path / "microovn")
     monkeypatch.setattr(services.microovn, "BIN", tmp_path / "bin")
     monkeypatch.setattr(services.microovn, "PROC", tmp_path / "proc")
@@ -146,6 +159,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(interfaces.HostProbe, "default_routes", lambda _: found.routes)
     stops = [
         serve(found.lxd, tmp_path / "lxd/unix.socket"),
+        serve(found.microceph, tmp_path / "microceph/common/state/control.socket"),
         serve(found.microovn, tmp_path / "microovn/state/control.socket"),
     ]
     yield found

@@ -9,82 +9,36 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
 
-from unit.fake_daemon import Refused
-
-ALONE = "Database is not yet initialized"
+from unit.fake_daemon import Query, Refused
+from unit.fake_microcluster import FakeMicrocluster
 
 
 @dataclass
-class FakeMicroovn:
-    """The state of one microcluster daemon and of the cluster that it is in."""
+class FakeMicroovn(FakeMicrocluster):
+    """The state of one MicroOVN and of the cluster that it is in."""
 
-    common: Path
-    members: dict[str, str] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
+    common: Path = Path("/nonexistent")
     centrals: list[str] = field(default_factory=list)
-    tokens: dict[str, str] = field(default_factory=dict)
     external: str = ""
-    requests: list[str] = field(default_factory=list)
-    controls: list[dict[str, Any]] = field(default_factory=list)
-    refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
-    joins_anyway: bool = False
 
-    def answer(self, method: str, url: str, body: dict[str, Any]) -> Any:
-        parsed = urlparse(url)
-        call = f"{method} {parsed.path}"
-        self.requests.append(f"{method} {url}")
-        for start, (code, error) in self.refuse.items():
-            if call.startswith(start):
-                if call == "POST /core/control" and self.joins_anyway:
-                    self._control(body)
-                raise Refused(code, error)
-        if call == "GET /core/1.0":
-            return {"name": "", "version": "24.03"}
-        if call == "POST /core/control":
-            return self._control(body)
-        if not self.members:
-            raise Refused(503, ALONE)
-        return self._member(call, parse_qs(parsed.query), body)
-
-    def _control(self, body: dict[str, Any]) -> None:
-        self.controls.append(body)
-        self.members[body["name"]] = body["address"]
+    def joined(self, name: str) -> None:
         if len(self.centrals) < 3:
-            self.centrals.append(body["name"])
+            self.centrals.append(name)
         self.write_environment()
 
-    def _member(self, call: str, query: dict[str, list[str]], body: dict[str, Any]) -> Any:
-        name = call.rpartition("/")[2]
-        if call == "GET /core/1.0/cluster":
-            return [
-                {
-                    "name": member,
-                    "address": address,
-                    "role": "voter",
-                    "status": self.status.get(member, "ONLINE"),
-                }
-                for member, address in self.members.items()
-            ]
-        if call == "GET /core/control/tokens":
-            return [{"name": n, "token": t} for n, t in self.tokens.items()] or None
-        if call == "POST /core/control/tokens":
-            self.tokens[body["name"]] = f"secret-{len(self.requests)}"
-            return self.tokens[body["name"]]
-        if call.startswith("DELETE /core/control/tokens/"):
-            del self.tokens[name]
-        elif call.startswith("DELETE /core/1.0/cluster/"):
-            del self.members[name]
-            self.centrals = [central for central in self.centrals if central != name]
-        elif call == "GET /1.0/services":
+    def left(self, name: str) -> None:
+        self.centrals = [central for central in self.centrals if central != name]
+
+    def more(self, call: str, query: Query, body: dict[str, Any]) -> Any:
+        if call == "GET /1.0/services":
             return [{"service": "central", "location": name} for name in self.centrals]
-        elif call == "PUT /1.0/service/central":
+        if call == "GET /1.0/config":
+            return {"value": self.external, "is_set": bool(self.external)}
+        if call == "PUT /1.0/service/central":
             self.centrals.append(query["target"][0])
         elif call == "POST /1.0/env":
             self.write_environment()
-        elif call == "GET /1.0/config":
-            return {"value": self.external, "is_set": bool(self.external)}
         else:
             raise Refused(404, f"not found: {call}")
         return None

@@ -10,7 +10,7 @@ from errors import DaemonError, JoinFailed
 from services import microcluster
 from services.microovn import Microovn, connections
 from unit.conftest import Machine
-from unit.fake_microovn import ALONE
+from unit.fake_microcluster import ALONE
 from view import Member, Presence
 from world import Ticket
 
@@ -18,7 +18,7 @@ from world import Ticket
 @pytest.fixture
 def ovn(machine: Machine) -> Microovn:
     machine.install("lxd", "microovn")
-    return Microovn(machine.folder / "state", lambda: {"ovn-encap-ip": "10.3.0.1"})
+    return Microovn(machine.folder / "state", lambda _: {"ovn-encap-ip": "10.3.0.1"})
 
 
 def ticket(token: str = "secret") -> Ticket:
@@ -174,28 +174,21 @@ def northd(machine: Machine, database: str) -> None:
     command.write_text(f"/snap/microovn/1/bin/ovn-northd\0-vconsole:emer\0--ovnnb-db={database}\0")
 
 
-def tool(machine: Machine, name: str, output: str) -> None:
-    path = machine.folder / f"bin/microovn.{name}"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
-    path.chmod(0o755)
-
-
 def test_what_ovns_commands_say_is_read(machine: Machine, ovn: Microovn):
     control = "ovn-appctl"
     assert ovn.northd_state() == ""
     socket = machine.folder / "microovn/run/ovn/ovn-northd.42.ctl"
     socket.parent.mkdir(parents=True)
     socket.touch()
-    tool(machine, control, "Status: standby")
+    machine.tool(f"microovn.{control}", "Status: standby")
     assert ovn.northd_state() == "standby"
     servers = """Name: OVN_Northbound
 Servers:
     1e6f (1e6f at ssl:10.0.0.1:6643) (self)
     9a0c (9a0c at ssl:[fd00::2]:6643) last msg 100 ms ago"""
-    tool(machine, control, servers)
+    machine.tool(f"microovn.{control}", servers)
     assert ovn.raft("nb") == ("ssl:10.0.0.1:6643", "ssl:[fd00::2]:6643")
-    tool(machine, "ovs-vsctl", '"ssl:10.0.0.1:6642"')
+    machine.tool("microovn.ovs-vsctl", '"ssl:10.0.0.1:6642"')
     assert ovn.remote() == "ssl:10.0.0.1:6642"
     with pytest.raises(DaemonError, match=r"microovn\.ovn-sbctl failed"):
         ovn.chassis()

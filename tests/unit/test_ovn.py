@@ -15,7 +15,7 @@ import peers
 from record import EMPTY
 from unit.conftest import Machine, app, bag, published
 from unit.test_charm import ISSUER, after, member
-from unit.test_microovn import northd, tool
+from unit.test_microovn import northd
 
 CONFIG: dict[str, Any] = {
     "microovn-channel": "24.03/stable",
@@ -158,8 +158,8 @@ def test_a_stale_environment_is_spread_again_and_northd_restarted(machine: Machi
 
 def test_a_controller_that_knows_other_databases_is_told(machine: Machine):
     cloudy(machine)
-    tool(machine, "ovs-vsctl", "ssl:10.0.0.9:6642")
-    tool(machine, "ovn-appctl", "Servers:\n  1e6f (1e6f at ssl:10.0.0.1:6643) (self)")
+    machine.tool("microovn.ovs-vsctl", "ssl:10.0.0.9:6642")
+    machine.tool("microovn.ovn-appctl", "Servers:\n  1e6f (1e6f at ssl:10.0.0.1:6643) (self)")
     chassis(machine, "micro1")
     tick(machine)
     assert "POST /1.0/env" in machine.microovn.requests
@@ -179,7 +179,7 @@ def chassis(machine: Machine, *names: str) -> None:
 
 def test_a_server_of_a_machine_that_is_gone_is_taken_out(machine: Machine):
     cloudy(machine)
-    tool(machine, "ovs-vsctl", "ssl:10.0.0.1:6642")
+    machine.tool("microovn.ovs-vsctl", "ssl:10.0.0.1:6642")
     path = machine.folder / "bin/microovn.ovn-appctl"
     path.write_text(
         f"#!/bin/sh\necho $* >> {machine.folder}/appctl.log\necho 'Servers:'\n"
@@ -561,7 +561,7 @@ def test_an_interface_that_a_failed_join_left_in_lxds_bridge_is_fit(machine: Mac
     machine.install("lxd", "microovn")
     machine.interface("enp5s0", "192.0.2.0/24")
     machine.interface("enp6s0", master="ovs-system")
-    tool(machine, "ovs-vsctl", "lxdovn1")
+    machine.tool("microovn.ovs-vsctl", "lxdovn1")
     state = machine.run(machine.context.on.config_changed(), machine.state(config=CONFIG))
     assert state.unit_status.name == "waiting"
 
@@ -586,8 +586,8 @@ def test_list_interfaces_tells_what_each_is_fit_for(machine: Machine):
 
 def test_the_status_action_tells_ovns_health(machine: Machine):
     cloudy(machine)
-    tool(machine, "ovs-vsctl", "ssl:10.0.0.9:6642")
-    tool(machine, "ovn-appctl", "Status: active")
+    machine.tool("microovn.ovs-vsctl", "ssl:10.0.0.9:6642")
+    machine.tool("microovn.ovn-appctl", "Status: active")
     northd(machine, "ssl:10.0.0.1:6641")
     (machine.folder / "microovn/run/ovn/ovn-northd.42.ctl").touch()
     machine.run(machine.context.on.action("status"), machine.state(config=CONFIG))
