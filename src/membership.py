@@ -1,13 +1,26 @@
-"""Members that leave."""
+"""Members that leave, while their daemons run.
+
+One leaves at a time: which one, LXD keeps in the members' configuration, as units that are
+about to be removed can no longer tell each other anything. Instances, volumes and disks go
+first, then what the others need of this member is handed over, then the memberships; LXD's
+before those of the services beneath its networks and pools.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from cloud import VOLUMES
+import drain
+from cloud import VOLUMES, members
 from cloud.pools import LOCAL
-from errors import CharmError
+from drain import CannotLeave
+from errors import CharmError, DaemonError
+from peers import by_number
+from services.lxd import LEAVING_KEY
 from view import Presence
 
 if TYPE_CHECKING:
@@ -16,21 +29,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
-class CannotLeave(CharmError):
-    """This member holds something that would be lost if it left."""
+_WAITS = " waits"  # after the unit in a member's note of leaving: another one goes first
+TURN_TIMEOUT = 120.0  # seconds to wait for others that leave; then Juju tries the hook again
 
 
 def leave(world: World) -> None:
     """Take this machine out of the cloud.
 
     Raises:
-        CannotLeave: instances or volumes are only here; the sentence lists them.
-        DaemonError: LXD refuses.
+        CannotLeave: instances or volumes are only here, or others leave; the sentence says it.
+        DaemonError: a daemon refuses.
     """
     view = world.view
-    if view.services["lxd"].presence is Presence.MEMBER and not _leave_lxd(world):
-        return
+    if view.services["lxd"].presence is Presence.MEMBER:
+        if len(view.services["lxd"].members) == 1:
+            logger.info("%s is the last member; there is no cluster to leave", view.name)
+            return
+        with _turn(world):
+            _empty(world)
+            _hand_over(world)
+            _release_volumes(world.lxd, view.name)
+            world.lxd.remove(view.name, force=False)
     # What LXD's networks and pools needed goes after it; none if an earlier try got this far.
     for name, driver in world.services.items():
         state = view.services[name]
@@ -38,38 +57,69 @@ def leave(world: World) -> None:
             driver.remove(view.name, force=False)
 
 
-def _leave_lxd(world: World) -> bool:
-    """Leave LXD; False, and nothing done, if this is its last member."""
+@contextlib.contextmanager
+def _turn(world: World) -> Iterator[None]:
+    """This member is the only one that leaves meanwhile; given up again if it cannot."""
+    lxd, name = world.lxd, world.view.name
+    _wait_for_turn(world)
+    try:
+        yield
+    except CharmError:
+        with contextlib.suppress(DaemonError):  # a later try, or LXD's removal, takes it away
+            members.note(lxd, name, LEAVING_KEY, "")
+        raise
+
+
+def _wait_for_turn(world: World) -> None:
+    """Note in LXD that this member leaves, and wait until no other does.
+
+    Whoever goes on has noted that it goes and then seen no other's note of it, so there is at
+    most one. Of several the first by number keeps its note; the others note that they wait, so
+    that nothing is handed over to them. Waiting is for LXD, whose state shows while a hook
+    runs, and nothing else is left for this unit to do.
+    """
+    lxd, name, unit = world.lxd, world.view.name, world.view.me
+    deadline = time.monotonic() + TURN_TIMEOUT
+    while True:
+        members.note(lxd, name, LEAVING_KEY, unit)
+        others = [m for m in lxd.members() if m.online and m.name != name and m.leaving]
+        going = [m for m in others if not m.leaving.endswith(_WAITS)]
+        unsettled = _between(world)
+        if not going and not unsettled:
+            return
+        if going and min(by_number(m.leaving) for m in going) < by_number(unit):
+            members.note(lxd, name, LEAVING_KEY, unit + _WAITS)
+        if time.monotonic() > deadline:
+            if not going:
+                return
+            first = ", ".join(m.name for m in going)
+            raise CannotLeave(f"{name} waits for {first} to leave first; Juju tries again")
+        world.say(f"waiting for {', '.join([m.name for m in going] or unsettled)} first")
+        time.sleep(1.0)
+
+
+def _between(world: World) -> list[str]:
+    """Online members of other services that are not in LXD: just leaving, or just joining."""
+    inside = {member.name for member in world.lxd.members()}
+    seen = [driver.look() for name, driver in world.services.items() if name != "lxd"]
+    found = {m.name for state in seen for m in state.members if m.online}
+    return sorted(found - inside)
+
+
+def _empty(world: World) -> None:
     view = world.view
-    held = _held(world.lxd, view.name)
-    if held:
-        raise CannotLeave(
-            f"{view.name} cannot leave the cloud, as it holds {', '.join(held)}; move or delete "
-            "them (lxc move NAME --target MEMBER), and Juju's next try of this hook goes on"
-        )
-    if len(view.services["lxd"].members) == 1:
-        logger.info("%s is the last member; there is no cluster to leave", view.name)
-        return False
-    _release_volumes(world.lxd, view.name)
-    world.lxd.remove(view.name, force=False)
-    return True
+    move = view.settings is not None and view.settings.on_removal == "move"
+    if move:
+        world.say("moving instances to other members")
+    drain.drain(world.lxd, view.name, world.lxd.members(), move=move)
 
 
-def _held(lxd: Lxd, name: str) -> list[str]:
-    instances = lxd.get("/1.0/instances?recursion=1&all-projects=true")
-    held = [f"instance {item['name']}" for item in instances if item["location"] == name]
-    for pool in lxd.get("/1.0/storage-pools?recursion=1"):
-        if pool["driver"] in ("ceph", "cephfs"):
-            continue
-        path = f"/1.0/storage-pools/{pool['name']}/volumes/custom?recursion=1&all-projects=true"
-        for volume in lxd.get(path):
-            if volume["location"] == name and not _is_service_volume(pool["name"], volume):
-                held.append(f"volume {pool['name']}/{volume['name']}")
-    return held
+def _hand_over(world: World) -> None:
+    """What the others need of this member they get from another one before it goes."""
+    if world.view.services.get("microovn", None) is not None:
+        from cloud import ovn
 
-
-def _is_service_volume(pool: str, volume: dict[str, Any]) -> bool:
-    return pool == LOCAL and volume["name"] in VOLUMES
+        ovn.hand_over(world.microovn, world.lxd, world.view.name)
 
 
 def _release_volumes(lxd: Lxd, name: str) -> None:

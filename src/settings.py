@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from machine.uplink import UplinkSettings
 
 DRIVERS = ("zfs", "btrfs", "lvm", "dir")
+ON_REMOVAL = ("refuse", "move")
 MANAGED_NETWORKS = {"bridge": "lxdbr0", "fan": "lxdfan0", "ovn": "default"}
 _SIZE = re.compile(r"[1-9][0-9]*(MiB|GiB|TiB|MB|GB|TB)")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:-]{1,15}")
@@ -59,6 +60,7 @@ class Settings(Record):
     """The whole configuration, valid.
 
     `underlay` is the subnet of OVN's tunnels, "" if Juju's binding chooses their addresses.
+    `on_removal`: what becomes of the instances of a member that is removed.
     """
 
     channels: Mapping[str, str]
@@ -67,6 +69,7 @@ class Settings(Record):
     join_timeout: int
     uplink: Uplink | None = None
     underlay: str = ""
+    on_removal: str = ON_REMOVAL[0]
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -94,6 +97,7 @@ def parse(config: Mapping[str, object]) -> Settings:
         join_timeout=_join_timeout(config, wrong),
         uplink=uplink,
         underlay=_underlay(config, wrong),
+        on_removal=_on_removal(config, wrong),
     )
     if wrong:
         raise Findings(wrong)
@@ -174,6 +178,13 @@ def _join_timeout(config: Mapping[str, object], wrong: list[str]) -> int:
     if not 10 <= seconds <= 3600:
         wrong.append(f"join-timeout={value} is not between 10 and 3600 seconds")
     return seconds
+
+
+def _on_removal(config: Mapping[str, object], wrong: list[str]) -> str:
+    value = _text(config, "on-removal") or ON_REMOVAL[0]
+    if value not in ON_REMOVAL:
+        wrong.append(f"on-removal={value!r} is none of {', '.join(ON_REMOVAL)}")
+    return value
 
 
 _UPLINK_OPTIONS = {

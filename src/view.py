@@ -24,7 +24,11 @@ class Presence(str, Enum):
 
 
 class Member(Record):
-    """A member of a cluster, as the daemon lists it; `unit` where LXD was told of it."""
+    """A member of a cluster, as the daemon lists it.
+
+    LXD tells more: `unit`, which Juju unit it is; `leaving`, that it is about to leave;
+    `evacuated`, that it is in maintenance; `domain`, its failure domain.
+    """
 
     name: str
     address: str
@@ -32,6 +36,14 @@ class Member(Record):
     roles: tuple[str, ...] = ()
     message: str = ""
     unit: str = ""
+    leaving: str = ""
+    evacuated: bool = False
+    domain: str = ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may take over what another member gives up."""
+        return self.online and not self.leaving and not self.evacuated
 
 
 class ServiceView(Record):

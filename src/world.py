@@ -365,7 +365,7 @@ class World:
 
     def _act_installsnaps(self, step: formation.InstallSnaps) -> None:
         assert self._settings is not None
-        self._status(f"installing {', '.join(self._settings.channels)}")
+        self.say(f"installing {', '.join(self._settings.channels)}")
         # A member keeps its revision: the others have the same.
         missing = [name for name in self._settings.channels if name not in self.view.joined]
         snaps.install({name: self._settings.channels[name] for name in missing})
@@ -383,12 +383,12 @@ class World:
         self._relation.data[self._charm.app]["formation"] = peers.dump(step.formation)
 
     def _act_bootstrap(self, step: formation.Bootstrap) -> None:
-        self._status(f"starting the {step.service} cluster on {self._name}")
+        self.say(f"starting the {step.service} cluster on {self._name}")
         self.services[step.service].bootstrap(self._name, self._address())
 
     def _act_join(self, step: formation.Join) -> None:
         assert self._settings is not None
-        self._status(f"joining {step.service}")
+        self.say(f"joining {step.service}")
         purpose = self._purpose(self._charm.unit.name, step.service, step.grant.revision)
         try:
             token = self._key.open(step.grant.tokens[step.service], purpose)
@@ -456,7 +456,7 @@ class World:
             service.remove(step.name, force=True)
 
     def _act_ensure(self, step: formation.Ensure) -> None:
-        self._status(f"setting up {step.task}")
+        self.say(f"setting up {step.task}")
         self._tasks[step.task].do(self.lxd)
         self._done.add(step.task)
 
@@ -477,7 +477,8 @@ class World:
     def _purpose(self, unit: str, service: str, revision: int) -> sealing.Purpose:
         return sealing.Purpose(self._charm.model.uuid or "", unit, service, revision)
 
-    def _status(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Show what this unit is doing."""
         self._charm.unit.status = ops.MaintenanceStatus(message)
 
 

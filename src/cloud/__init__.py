@@ -40,14 +40,16 @@ class Facts:
 
     In most hooks nothing is due and few parts are needed, and LXD takes its time to list
     networks. What was asked once holds for one look. `members` has the Juju unit of each
-    member, "" if LXD was not told. Looking raises DaemonError.
+    member, "" if LXD was not told; `domains` the failure domain. Looking raises DaemonError.
     """
 
     def __init__(self, lxd: Lxd, server: Mapping[str, Any], members: Iterable[Member]) -> None:
         self._lxd = lxd
         self.extensions = frozenset(server["api_extensions"])
         self.config: Mapping[str, str] = server["config"]
-        self.members = {member.name: member.unit for member in members}
+        found = tuple(members)
+        self.members = {member.name: member.unit for member in found}
+        self.domains = {member.name: member.domain for member in found}
 
     @cached_property
     def pools(self) -> Mapping[str, Entity]:

@@ -165,6 +165,26 @@ def _next_central(ovn: Ovn) -> str:
     return next((name for name in ovn.fit if name not in ovn.centrals), "")
 
 
+def hand_over(driver: Microovn, lxd: Lxd, name: str) -> None:
+    """Before a member leaves: another one runs OVN's databases, and LXD asks only who stays."""
+    from services.microovn import CENTRALS, connections
+
+    service = driver.look()
+    centrals = driver.centrals()
+    if name not in centrals or len(service.members) == 1 or driver.external_centrals():
+        return
+    staying = [m.name for m in lxd.members() if m.is_available and m.name != name]
+    online = {m.name for m in service.members if m.online}
+    rest = [central for central in centrals if central != name]
+    new = next((m for m in staying if m in online and m not in rest), "")
+    if new and len(rest) < CENTRALS:
+        driver.enable_central(new)
+        rest.append(new)
+    if "ovn_dynamic_northbound_connection" not in lxd.server()["api_extensions"]:
+        addresses = connections(service.members, sorted(rest), NB_PORT)
+        lxd.patch("", {"config": {NB_KEY: ",".join(addresses)}})
+
+
 def _key_is_wrong(cloud: Cloud, ovn: Ovn) -> bool:
     if "ovn_dynamic_northbound_connection" in cloud.facts.extensions or not ovn.northbound:
         return False

@@ -39,7 +39,9 @@ logger = logging.getLogger(__name__)
 
 COMMON = Path("/var/snap/lxd/common/lxd")
 PORT = 8443
-UNIT_KEY = "user.microcloud.unit"  # in a member's configuration: which unit it is
+# In a member's configuration: which unit it is; that it is leaving, and why it could not yet.
+UNIT_KEY = "user.microcloud.unit"
+LEAVING_KEY = "user.microcloud.leaving"
 SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
@@ -88,6 +90,9 @@ class Lxd:
                 roles=tuple(member["roles"]),
                 message=member["message"],
                 unit=(member.get("config") or {}).get(UNIT_KEY, ""),
+                leaving=(member.get("config") or {}).get(LEAVING_KEY, ""),
+                evacuated=member["status"] == "Evacuated",
+                domain=member.get("failure_domain", ""),
             )
             for member in self._rest.get("/1.0/cluster/members?recursion=1")
         ]
@@ -325,28 +330,48 @@ class Lxd:
 
     # For the tasks of the package cloud
 
-    def post(self, path: str, body: Mapping[str, object], target: str = "") -> None:
-        """`POST path`, waiting for it where LXD answers asynchronously (6.8 and later)."""
-        with self.calls() as client:
-            params = {"target": target} if target else {}
-            self._wait(client, _node(client, path).post(json=body, params=params))
+    def post(self, path: str, body: Mapping[str, object], **where: Any) -> None:
+        """`POST path`, waiting for it where LXD answers asynchronously (6.8 and later).
 
-    def put(self, path: str, body: Mapping[str, object]) -> None:
+        `where`: the `target` member and the `project`, and the `timeout` if it takes long.
+        """
+        self._do("post", path, body, **where)
+
+    def begin(self, path: str, body: Mapping[str, object], **where: Any) -> Mapping[str, Any]:
+        """The operation that `POST path` starts, which goes on by itself."""
+        return self._do("post", path, body, wait=False, **where)
+
+    def put(self, path: str, body: Mapping[str, object], **where: Any) -> None:
         """`PUT path`, waiting as `post` does."""
-        with self.calls() as client:
-            self._wait(client, _node(client, path).put(json=body))
+        self._do("put", path, body, **where)
 
-    def patch(self, path: str, body: Mapping[str, object], target: str = "") -> None:
+    def patch(self, path: str, body: Mapping[str, object], **where: Any) -> None:
         """`PATCH path`, waiting as `post` does."""
-        with self.calls() as client:
-            params = {"target": target} if target else {}
-            self._wait(client, _node(client, path).patch(json=body, params=params))
+        self._do("patch", path, body, **where)
 
-    def delete(self, path: str, target: str = "") -> None:
+    def delete(self, path: str, **where: Any) -> None:
         """`DELETE path`, waiting as `post` does."""
-        with self.calls() as client:
-            params = {"target": target} if target else {}
-            self._wait(client, _node(client, path).delete(params=params))
+        self._do("delete", path, None, **where)
+
+    def _do(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        *,
+        target: str = "",
+        project: str = "",
+        timeout: float = CALL_TIMEOUT,
+        wait: bool = True,
+    ) -> Any:
+        given = {"target": target, "project": project}
+        params = {key: value for key, value in given.items() if value}
+        more = {} if body is None else {"json": body}
+        with self.calls(timeout) as client:
+            answer = getattr(_node(client, path), method)(params=params, **more)
+            if wait:
+                self._wait(client, answer)
+            return answer.json()["metadata"]
 
 
 def bracketed(address: str) -> str:

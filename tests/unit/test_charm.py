@@ -419,7 +419,7 @@ def test_stop_leaves_and_takes_its_own_volumes_along(machine: Machine):
 
 def test_stop_refuses_while_instances_are_here(machine: Machine):
     member(machine, "micro2")
-    machine.lxd.instances = [{"name": "c1", "location": "micro1"}]
+    machine.lxd.instances = [{"name": "c1", "location": "micro1", "config": {}}]
     with pytest.raises(testing.errors.UncaughtCharmError) as caught:
         machine.run(machine.context.on.stop(), machine.state(planned_units=1))
     assert "micro1 cannot leave the cloud, as it holds instance c1" in str(caught.value.__cause__)
