@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import drain
-from cloud import VOLUMES, members
+from cloud import MARK, VOLUMES, members
 from cloud.pools import LOCAL
 from drain import CannotLeave
 from errors import CharmError, DaemonError
@@ -126,7 +126,15 @@ def _release_volumes(lxd: Lxd, name: str) -> None:
     """LXD removes no member that has custom volumes, its own two included."""
     config = lxd.server()["config"]
     for volume, key in VOLUMES.items():
-        if config.get(key) != f"{LOCAL}/{volume}":
+        used = config.get(key) == f"{LOCAL}/{volume}"
+        if used:
+            lxd.patch("", {"config": {key: ""}})
+        path = f"storage-pools/{LOCAL}/volumes/custom/{volume}"
+        try:  # an earlier try may have got between the two
+            marked = MARK in lxd.get(f"/1.0/{path}?target={name}")["config"]
+        except DaemonError as fault:
+            if fault.code != 404:
+                raise
             continue
-        lxd.patch("", {"config": {key: ""}})
-        lxd.delete(f"storage-pools/{LOCAL}/volumes/custom/{volume}", target=name)
+        if used or marked:
+            lxd.delete(path, target=name)

@@ -25,6 +25,9 @@ class FakeLxd:
     members: list[str] = field(default_factory=list)
     member_config: dict[str, dict[str, str]] = field(default_factory=dict)
     offline: set[str] = field(default_factory=set)
+    evacuated: set[str] = field(default_factory=set)
+    domains: dict[str, str] = field(default_factory=dict)
+    immovable: set[str] = field(default_factory=set)
     pools: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     profile: dict[str, Any] = field(
@@ -68,6 +71,7 @@ class FakeLxd:
                 "server_clustered": self.clustered,
                 "server_name": self.name,
                 "server_version": "5.21.4",
+                "certificate": "PEM",
             },
         }
 
@@ -93,15 +97,22 @@ class FakeLxd:
         return {
             "server_name": name,
             "url": f"https://{name}:8443",
-            "status": "Offline" if name in self.offline else "Online",
+            "status": self._state_of(name),
             "roles": ["database"],
+            "failure_domain": self.domains.get(name, "default"),
             "message": "Fully operational",
             "config": self.member_config.get(name, {}),
         }
 
+    def _state_of(self, name: str) -> str:
+        if name in self.offline:
+            return "Offline"
+        return "Evacuated" if name in self.evacuated else "Online"
+
     def _put_cluster(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
         if parts:
             self.member_config[parts[1]] = body["config"]
+            self.domains[parts[1]] = body["failure_domain"]
             return None
         self.clustered = True
         if "cluster_address" in body:
@@ -147,14 +158,18 @@ class FakeLxd:
             return [f"/1.0/storage-pools/{name}" for name in self.pools]
         return list(self.pools.values())
 
-    def _post_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> None:
+    def _post_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> Any:
+        if len(parts) == 4:
+            return {"id": "copy", "metadata": {"control": "secret"}}
         if parts:
             self.volumes[body["name"]] = {**body, "location": query["target"][0]}
-            return
-        self._define(self.pools, query, body)
+        else:
+            self._define(self.pools, query, body)
+        return None
 
     def _delete_storage_pools(self, parts: list[str], *_: Any) -> None:
-        del self.volumes[parts[3]]
+        if not self.volumes.pop(parts[3], None):
+            raise Refused(404, "Storage volume not found")
 
     def _patch_storage_pools(self, parts: list[str], query: Query, body: dict[str, Any]) -> None:
         self.volumes[parts[3]]["config"].update(body["config"])
@@ -206,8 +221,26 @@ class FakeLxd:
         self.profile["config"].update(body["config"])
         self.profile["devices"].update(body["devices"])
 
-    def _get_instances(self, *_: Any) -> Any:
-        return self.instances
+    def _get_instances(self, parts: list[str], *_: Any) -> Any:
+        return {"status": self._instance(parts)["status"]} if parts else self.instances
+
+    def _instance(self, parts: list[str]) -> dict[str, Any]:
+        return next(one for one in self.instances if one["name"] == parts[0])
+
+    def _patch_instances(self, parts: list[str], _query: Query, body: dict[str, Any]) -> None:
+        self._instance(parts)["config"].update(body["config"])
+
+    def _put_instances(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        states = {"start": "Running", "stop": "Stopped"}
+        self._instance(parts)["status"] = states[body["action"]]
+        return ("async", "state")
+
+    def _post_instances(self, parts: list[str], query: Query, _body: dict[str, Any]) -> Any:
+        instance = self._instance(parts)
+        if instance["name"] in self.immovable or instance["status"] != "Stopped":
+            raise Refused(400, "it cannot be moved")
+        instance["location"] = query["target"][0]
+        return ("async", "move")
 
     def _get_resources(self, *_: Any) -> Any:
         return {"storage": {"disks": self.disks}}

@@ -1,0 +1,203 @@
+"""Members that leave: what is moved, what stops it, who is next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ops import testing
+
+import membership
+from cloud.ovn import NB_KEY
+from unit.conftest import Machine, app
+from unit.fake_daemon import Refused
+from unit.test_charm import ISSUER, member
+from unit.test_ovn import CONFIG, cloudy
+
+MOVE = {"on-removal": "move"}
+LEAVING = "user.microcloud.leaving"
+
+
+def leave(machine: Machine, **config: str) -> testing.State:
+    state = machine.state(planned_units=1, config=config)
+    return machine.run(machine.context.on.stop(), state)
+
+
+def refusal(machine: Machine, **config: str) -> str:
+    """Why the member does not leave; nothing of it has left."""
+    before = list(machine.lxd.members)
+    with pytest.raises(testing.errors.UncaughtCharmError) as caught:
+        leave(machine, **config)
+    assert machine.lxd.members == before
+    assert LEAVING not in machine.lxd.member_config["micro1"], "others may leave meanwhile"
+    return str(caught.value.__cause__)
+
+
+def instance(name: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "location": "micro1", "status": status, "config": {}, **more}
+
+
+def held(machine: Machine) -> None:
+    """Give this member instances and a volume."""
+    machine.lxd.instances = [
+        instance("c1", "Running"),
+        instance("c2", "Stopped"),
+        {**instance("c3", "Running"), "location": "micro2"},
+    ]
+    machine.lxd.volumes["data"] = {
+        "name": "data",
+        "type": "custom",
+        "content_type": "filesystem",
+        "description": "",
+        "config": {},
+        "location": "micro1",
+        "used_by": [],
+    }
+    machine.lxd.config["cluster.https_address"] = "10.0.0.1:8443"
+
+
+def test_everything_that_is_only_here_is_listed(machine: Machine):
+    member(machine, "micro2")
+    held(machine)
+    said = refusal(machine)
+    assert "as it holds instance c1, instance c2, volume local/data; " in said
+    assert "on-removal=move" in said
+    assert [one["status"] for one in machine.lxd.instances] == ["Running", "Stopped", "Running"]
+
+
+def test_instances_and_volumes_move_and_run_as_before(machine: Machine):
+    member(machine, "micro2", "micro3")
+    held(machine)
+    leave(machine, **MOVE)
+    assert machine.lxd.members == ["micro2", "micro3"]
+    found = {one["name"]: (one["location"], one["status"]) for one in machine.lxd.instances}
+    # Each goes to where the fewest are.
+    assert found == {
+        "c1": ("micro3", "Running"),
+        "c2": ("micro2", "Stopped"),
+        "c3": ("micro2", "Running"),
+    }
+    assert not any(value for one in machine.lxd.instances for value in one["config"].values())
+
+
+def test_a_volume_is_deleted_only_once_it_is_elsewhere(machine: Machine):
+    member(machine, "micro2")
+    held(machine)
+    machine.lxd.instances.clear()
+    machine.lxd.refuse["POST /1.0/storage-pools/local/volumes/custom"] = "no space"
+    assert "holds volume local/data (LXD: no space)" in refusal(machine, **MOVE)
+    assert machine.lxd.volumes["data"]["location"] == "micro1"
+
+
+@pytest.mark.parametrize("broken", [{"offline": {"micro2"}}, {"evacuated": {"micro2"}}])
+def test_nothing_moves_to_a_member_that_is_not_available(machine: Machine, broken):
+    member(machine, "micro2")
+    held(machine)
+    for name, value in broken.items():
+        setattr(machine.lxd, name, value)
+    assert "instance c2 (no other member can take it)" in refusal(machine, **MOVE)
+
+
+def test_what_cannot_move_is_listed_and_runs_on(machine: Machine):
+    member(machine, "micro2")
+    held(machine)
+    machine.lxd.immovable = {"c1"}
+    said = refusal(machine, **MOVE)
+    assert "as it holds instance c1 (LXD: it cannot be moved); " in said
+    assert [one["status"] for one in machine.lxd.instances] == ["Running", "Stopped", "Running"]
+    assert machine.lxd.instances[1]["location"] == "micro2"
+
+
+def test_what_a_move_would_destroy_stops_it_before_anything_moves(machine: Machine):
+    member(machine, "micro2")
+    held(machine)
+    machine.lxd.instances[0]["ephemeral"] = True
+    machine.lxd.volumes["data"]["used_by"] = ["/1.0/instances/c2"]
+    said = refusal(machine, **MOVE)
+    assert "instance c1 (it is ephemeral: stopping it deletes it)" in said
+    assert "volume local/data (attached to c2)" in said
+    assert machine.lxd.instances[1]["location"] == "micro1"
+
+
+def test_an_instance_that_was_stopped_for_its_move_is_started_by_the_next_try(machine: Machine):
+    """The hook died between the stop and the start, once before the move and once after it."""
+    member(machine, "micro2")
+    moving = {"user.microcloud.moving-from": "micro1"}
+    machine.lxd.instances = [
+        {**instance("c1", "Stopped"), "config": dict(moving)},
+        {**instance("c2", "Stopped"), "config": dict(moving), "location": "micro2"},
+        {**instance("c3", "Stopped"), "location": "micro2"},
+    ]
+    leave(machine, **MOVE)
+    assert [one["status"] for one in machine.lxd.instances] == ["Running", "Running", "Stopped"]
+
+
+def test_an_instance_that_does_not_heed_is_stopped_by_force(machine: Machine, monkeypatch):
+    member(machine, "micro2")
+    held(machine)
+    answer = machine.lxd.answer
+
+    def stubborn(method: str, url: str, body: dict[str, Any]) -> Any:
+        if body.get("action") == "stop" and not body["force"]:
+            raise Refused(400, "it did not shut down")
+        return answer(method, url, body)
+
+    monkeypatch.setattr(machine.lxd, "answer", stubborn)
+    leave(machine, **MOVE)
+    assert machine.lxd.instances[0]["location"] == "micro2"
+
+
+def test_one_member_leaves_at_a_time(machine: Machine, monkeypatch):
+    member(machine, "micro2", "micro3")
+    monkeypatch.setattr(membership, "TURN_TIMEOUT", 0.0)
+    machine.lxd.member_config["micro2"] = {LEAVING: "microcloud/1"}
+    # It was there first by number, so its note stays while it waits.
+    with pytest.raises(testing.errors.UncaughtCharmError) as caught:
+        leave(machine)
+    assert "micro1 waits for micro2 to leave first" in str(caught.value.__cause__)
+    assert machine.lxd.member_config["micro1"][LEAVING] == "microcloud/0"
+    # Who waits, and whose machine is off, hold up nobody.
+    machine.lxd.member_config["micro2"] = {LEAVING: "microcloud/1 waits"}
+    machine.lxd.member_config["micro3"] = {LEAVING: "microcloud/2"}
+    machine.lxd.offline = {"micro3"}
+    leave(machine)
+    assert machine.lxd.members == ["micro2", "micro3"]
+
+
+def test_who_comes_later_by_number_steps_back(machine: Machine, monkeypatch):
+    member(machine, "micro2")
+    monkeypatch.setattr(membership, "TURN_TIMEOUT", 0.0)
+    machine.lxd.member_config["micro2"] = {LEAVING: "another/1"}
+    with pytest.raises(testing.errors.UncaughtCharmError):
+        leave(machine)
+    assert machine.lxd.member_config["micro1"][LEAVING] == "microcloud/0 waits"
+
+
+def test_another_central_takes_over_before_one_leaves(machine: Machine):
+    cloudy(machine, "micro2", "micro3", "micro4")
+    machine.microovn.centrals = ["micro1", "micro2", "micro3"]
+    machine.lxd.config[NB_KEY] = "ssl:192.0.2.0:6641"
+    leave(machine, **CONFIG)
+    assert machine.microovn.centrals == ["micro2", "micro3", "micro4"]
+    assert machine.lxd.config[NB_KEY].count("ssl:") == 3
+    assert "192.0.2.0:" not in machine.lxd.config[NB_KEY]
+
+
+def test_a_member_that_leaves_as_well_does_not_take_over(machine: Machine):
+    cloudy(machine, "micro2", "micro3", "micro4")
+    machine.microovn.centrals = ["micro1", "micro2", "micro3"]
+    machine.lxd.member_config["micro4"] = {LEAVING: "microcloud/3 waits"}
+    leave(machine, **CONFIG)
+    assert machine.microovn.centrals == ["micro2", "micro3"]
+
+
+def test_lxd_learns_the_availability_zone_once(machine: Machine, monkeypatch):
+    member(machine)
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone7")
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.state(relation=relation, leader=True)
+    machine.run(machine.context.on.update_status(), state)
+    assert machine.lxd.domains["micro1"] == "zone7"
+    machine.lxd.domains["micro1"] = "rack 3"
+    machine.run(machine.context.on.update_status(), state)
+    assert machine.lxd.domains["micro1"] == "rack 3", "somebody chose it"
