@@ -59,7 +59,8 @@ class Uplink(Record):
 class Settings(Record):
     """The whole configuration, valid.
 
-    `underlay` is the subnet of OVN's tunnels, "" if Juju's binding chooses their addresses.
+    `underlay` is the subnet of OVN's tunnels, "" if Juju's binding chooses their addresses;
+    `ceph_public` and `ceph_internal` are Ceph's networks in the same way.
     `on_removal`: what becomes of the instances of a member that is removed.
     """
 
@@ -70,6 +71,8 @@ class Settings(Record):
     uplink: Uplink | None = None
     underlay: str = ""
     on_removal: str = ON_REMOVAL[0]
+    ceph_public: str = ""
+    ceph_internal: str = ""
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -98,6 +101,8 @@ def parse(config: Mapping[str, object]) -> Settings:
         uplink=uplink,
         underlay=_underlay(config, wrong),
         on_removal=_on_removal(config, wrong),
+        ceph_public=_ceph_network(config, "ceph-public-network", wrong),
+        ceph_internal=_ceph_network(config, "ceph-internal-network", wrong),
     )
     if wrong:
         raise Findings(wrong)
@@ -245,3 +250,16 @@ def _underlay(config: Mapping[str, object], wrong: list[str]) -> str:
 
     wrong.extend(uplink.check_subnet("ovn-underlay", subnet, {}))
     return subnet
+
+
+def _ceph_network(config: Mapping[str, object], option: str, wrong: list[str]) -> str:
+    subnets = _text(config, option)
+    if not subnets:
+        return ""
+    if not _text(config, "microceph-channel"):
+        wrong.append(f"{option}={subnets} cannot be: microceph-channel is empty, no Ceph")
+    from machine import uplink
+
+    for subnet in subnets.split(","):
+        wrong.extend(uplink.check_subnet(option, subnet, {}) or ())
+    return subnets

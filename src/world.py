@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import cloud
 import formation
 import peers
 import preflight
+import preflight_ceph
 import preflight_ovn
 import sealing
 import snaps
@@ -28,6 +30,7 @@ from settings import Settings
 from view import Presence, ServiceView, View
 
 if TYPE_CHECKING:
+    from cloud.ceph import Ceph
     from cloud.ovn import Ovn
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,8 @@ STEP_LIMIT = 200
 # within less has been all the time.
 LEASE = 50.0
 BOOT_TIMEOUT = 60.0  # seconds; for the daemons to answer after the machine was started
+# When Ceph is asked what takes a while.
+DEEP_EVENTS = ("config_changed", "start", "update_status", "upgrade_charm")
 
 
 class Ticket(Record):
@@ -68,7 +73,7 @@ class World:
         folder = STATE / charm.unit.name.replace("/", "-")
         self._key = sealing.KeyFile(folder / "key")
         self.lxd = Lxd(folder)
-        self.microceph = Microceph(folder)
+        self.microceph = Microceph(folder, self._ceph_options)
         self.microovn = Microovn(folder, self._ovn_options)
         self._faults: dict[str, str] = {}
         self._who: peers.Identity | None = None
@@ -83,6 +88,7 @@ class World:
         self._tasks: dict[str, cloud.Task] = {}
         self._done: set[str] = set()
         self._unsent: dict[str, str] = {}
+        self._asks_ceph = self._is_about_ceph()
         self.services = self._services()
         self.view = self._look()
 
@@ -260,9 +266,50 @@ class World:
         ends = identity.underlay if identity else ""
         return {"ovn-encap-ip": ends} if ends else {}
 
+    def _ceph_options(self, first: bool) -> Mapping[str, str]:
+        """How this machine starts MicroCeph; who joins is told by the cluster."""
+        return self._ceph_networks().options() if first else {}
+
+    def _ceph_networks(self) -> preflight_ceph.Networks:
+        assert self._settings is not None
+        return preflight_ceph.networks(self._settings, self._bound_subnet)
+
+    def _bound_subnet(self, name: str) -> str:
+        """The subnet of a binding, "" if it has the same address as the one of `cluster`."""
+        binding = self._charm.model.get_binding(name)
+        if binding is None or self._bound(name) in ("", self._bound("cluster")):
+            return ""
+        subnets = [interface.subnet for interface in binding.network.interfaces]
+        return str(subnets[0] or "") if subnets else ""
+
+    def _is_about_ceph(self) -> bool:
+        """Whether to ask Ceph what takes a while: now and then, and while it was not well."""
+        if not self._settings or "microceph" not in self._settings.services:
+            return False
+        if self._event in DEEP_EVENTS:
+            return True
+        settings = self._settings
+        shown = self._committed.issuer == self._charm.unit.name
+        if self._event and (shown or settings.ceph_public or settings.ceph_internal):
+            return "ceph" in self._charm.unit.status.message.lower()
+        return False
+
+    def _storage_networks(self, view: View) -> View:
+        """Whether this machine is in Ceph's networks; a member, whether they are unchanged."""
+        ceph = view.services.get("microceph")
+        check: Callable[[], object]
+        if ceph is not None and ceph.presence is Presence.ALONE:
+            check = partial(preflight_ceph.check, self._ceph_networks(), self._name)
+        elif ceph is not None and ceph.presence is Presence.MEMBER and self._asks_ceph:
+            check = partial(preflight_ceph.unchanged, self._ceph_networks(), self.microceph)
+        else:
+            return view
+        return replace(view, problems=(*view.problems, *_findings(check)))
+
     def _look_into(self, view: View, lxd: ServiceView) -> View:
         """What is due inside LXD for a member; whether the machine is fit for another."""
         try:
+            view = self._storage_networks(view)
             if lxd.presence is Presence.MEMBER:
                 return self._look_at_cloud(view)
             if lxd.joining:
@@ -301,7 +348,8 @@ class World:
             except Findings as findings:
                 problems += findings.sentences
         ovn = self._look_at_ovn(view, facts, issuer)
-        inside = cloud.Cloud(self._name, view.me, issuer, self._settings, facts, local, ovn)
+        ceph = self._look_at_ceph(view, issuer)
+        inside = cloud.Cloud(self._name, view.me, issuer, self._settings, facts, local, ceph, ovn)
         over = self._done.union(self._faults)
         tasks = [task for task in cloud.tasks(inside) if task.name not in over]
         self._tasks = {task.name: task for task in tasks}
@@ -312,6 +360,14 @@ class World:
             parts=cloud.parts(inside),
             advice=cloud.advice(inside),
         )
+
+    def _look_at_ceph(self, view: View, issuer: bool) -> Ceph | None:
+        service = view.services.get("microceph")
+        if service is None or service.presence is not Presence.MEMBER:
+            return None
+        from cloud import ceph
+
+        return ceph.look(self.microceph, service, deep=issuer and self._asks_ceph)
 
     def _look_at_ovn(self, view: View, facts: cloud.Facts, issuer: bool) -> Ovn | None:
         service = view.services.get("microovn")
@@ -411,7 +467,25 @@ class World:
             extensions = self.lxd.seen["api_extensions"]
             pools[storage.LOCAL] = storage.wiped(self._local_config(), extensions)
         networks = {preflight_ovn.UPLINK: {"parent": self._uplink_parent()}}
-        return preflight.member_config(step.grant.member_config, pools, networks)
+        answers = preflight.member_config(step.grant.member_config, pools, networks)
+        return (*answers, *self._part_of_files())
+
+    def _part_of_files(self) -> Iterator[Mapping[str, str]]:
+        """This member's part of `remote-fs`, even if the pool came after the grant.
+
+        LXD takes no notice of a part of what is not there.
+        """
+        if "microceph" not in self.services:
+            return
+        from cloud import ceph, pools
+
+        for key, value in ceph.part(pools.REMOTE_FS, self.lxd.seen["api_extensions"]).items():
+            yield {
+                "entity": "storage-pool",
+                "name": pools.REMOTE_FS,
+                "key": key,
+                "value": value,
+            }
 
     def _act_reset(self, step: formation.Reset) -> None:
         revision = self.view.services[step.service].joining

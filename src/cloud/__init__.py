@@ -15,6 +15,7 @@ from record import Record
 from settings import Settings
 
 if TYPE_CHECKING:
+    from cloud.ceph import Ceph
     from cloud.ovn import Ovn
     from services.lxd import Lxd
     from view import Member
@@ -77,8 +78,8 @@ class Facts:
 class Cloud(Record):
     """The facts with what is wanted; `name` is this member, `unit` its unit, `local` its part.
 
-    `local` is None while nobody has asked for it or the machine cannot give it; `ovn` is None
-    where this member has no OVN.
+    `local` is None while nobody has asked for it or the machine cannot give it; `ceph` and
+    `ovn` are None where this member has none.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Cloud(Record):
     settings: Settings
     facts: Facts
     local: Mapping[str, str] | None = None
+    ceph: Ceph | None = None
     ovn: Ovn | None = None
 
     def everywhere(self, entity: Entity | None) -> bool:
@@ -112,6 +114,10 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
 
     yield from members.tasks(cloud)
     yield from pools.tasks(cloud)
+    if cloud.ceph is not None:
+        from cloud import ceph
+
+        yield from ceph.tasks(cloud)
     yield from networks.tasks(cloud)
     if cloud.ovn is not None:
         from cloud import ovn
@@ -130,6 +136,10 @@ def advice(cloud: Cloud) -> tuple[str, ...]:
     found: tuple[str, ...] = ()
     if cloud.issuer:
         found += (*pools.advice(cloud), *networks.advice(cloud), *profile.advice(cloud))
+        if cloud.ceph is not None:
+            from cloud import ceph
+
+            found += tuple(ceph.advice(cloud))
     if cloud.ovn is not None:
         from cloud import ovn
 
@@ -138,14 +148,22 @@ def advice(cloud: Cloud) -> tuple[str, ...]:
 
 
 def parts(cloud: Cloud) -> tuple[str, ...]:
-    """The pools and networks, not ready everywhere yet, of which this member has its part."""
+    """What this member has set up that others may wait for.
+
+    The pools and networks, not ready everywhere yet, of which it has its part; its OSDs.
+    """
     found: list[Entity] = []
     if not cloud.facts.local_is_in_use:
         found += cloud.facts.pools.values()
     if cloud.settings.uplink is not None:
         found += cloud.facts.networks.values()
     waiting = (entity for entity in found if entity.status == "Pending")
-    return tuple(entity.name for entity in waiting if cloud.name in entity.locations)
+    names = tuple(entity.name for entity in waiting if cloud.name in entity.locations)
+    if cloud.ceph is None:
+        return names
+    from cloud import ceph
+
+    return names + ceph.parts(cloud)
 
 
 def _entity(data: Mapping[str, Any], kind: str) -> Entity:

@@ -18,7 +18,7 @@ from settings import Backing
 if TYPE_CHECKING:
     from services.lxd import Lxd
 
-LOCAL = "local"
+LOCAL, REMOTE, REMOTE_FS = "local", "remote", "remote-fs"
 _DESCRIPTION = "Local storage on {driver}"
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cloud import CREATED, MARK, Cloud, Task
-from cloud.pools import LOCAL
+from cloud.pools import LOCAL, REMOTE
 
 if TYPE_CHECKING:
     from services.lxd import Lxd
@@ -61,8 +61,12 @@ def advice(cloud: Cloud) -> Iterator[str]:
 
 
 def _root_pool(cloud: Cloud) -> str:
-    pool = cloud.facts.pools.get(LOCAL)
-    return LOCAL if pool is not None and pool.status == CREATED else ""
+    """Where instances outlive their member, if that is possible."""
+    for name, kind in ((REMOTE, "ceph"), (LOCAL, "")):
+        pool = cloud.facts.pools.get(name)
+        if pool is not None and pool.status == CREATED and pool.kind.startswith(kind):
+            return name
+    return ""
 
 
 def _is_ours(cloud: Cloud, name: str) -> bool:

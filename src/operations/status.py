@@ -53,6 +53,10 @@ def describe(world: World) -> dict[str, Any]:
     }
     if view.services["lxd"].presence is Presence.MEMBER:
         told.update(_inside(world))
+    if "microceph" in view.joined:
+        from operations import ceph
+
+        told["ceph"] = ceph.describe(world)
     if "microovn" in view.joined:
         from operations import ovn
 

@@ -24,6 +24,7 @@ PLUGS = ("ceph-conf",)
 OWNED = ("state/*", "data/*", "../current/conf/ceph.conf", "../current/conf/*.keyring")
 ADD_TIMEOUT = 300.0  # seconds; for one disk, which may have to be wiped
 TOOL_TIMEOUT = 30.0  # seconds; for one `ceph` command
+STATUS_TIMEOUT = 10.0  # seconds; it hangs where the monitors have no majority
 OK = "HEALTH_OK"
 
 
@@ -164,11 +165,17 @@ class Microceph(Microcluster):
         body = {"pools": list(pools) or [""], "size": size}
         self.rest.call("PUT", "/1.0/pools-op", body, timeout=CALL_TIMEOUT)
 
+    def networks(self) -> Mapping[str, str]:
+        """Ceph's public and internal network, as far as MicroCeph tells."""
+        keys = {"public_network": "public", "cluster_network": "internal"}
+        rows = self.rest.call("GET", "/1.0/configs", {"key": ""}, timeout=CALL_TIMEOUT) or ()
+        return {keys[row["key"]]: row["value"] for row in rows if row["key"] in keys}
+
     # Ceph's own command: too slow for every hook
 
     def health(self) -> Health:
         """How Ceph says it is; raises DaemonError if it does not."""
-        told = self.ceph("status")
+        told = self.ceph("status", timeout=STATUS_TIMEOUT)
         health, osds = told["health"], told["osdmap"]
         osds = osds.get("osdmap", osds)  # older releases have it one deeper
         checks = health.get("checks") or {}

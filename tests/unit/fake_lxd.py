@@ -44,6 +44,7 @@ class FakeLxd:
     disks: list[dict[str, Any]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     joined_with: dict[str, Any] = field(default_factory=dict)
 
     def answer(self, method: str, url: str, body: dict[str, Any]) -> Any:
@@ -52,6 +53,8 @@ class FakeLxd:
         path = parsed.path.rstrip("/")
         query = parse_qs(parsed.query)
         self.requests.append(f"{method} {path}")
+        if body:
+            self.bodies.append((f"{method} {url}", body))
         for start, error in self.refuse.items():
             if f"{method} {path}".startswith(start):
                 raise Refused(500, error)
