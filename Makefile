@@ -54,6 +54,13 @@ integration: env ## Run the integration tests; JUJU=real takes the current Juju 
 bench: packages env ## Measure formation against the daemons alone, and a no-op hook
 	@PYTHONPATH=tests $(PYTHON) -m integration.bench
 
+POINTS ?= 200
+SEED ?= 1
+LABS ?= 2
+faults: packages env ## Kill hooks at their calls, POINTS= of them or ALL=1, SEED=, LABS= at once, SINGLE=1
+	@PYTHONPATH=tests $(PYTHON) -m integration.faults_matrix --points $(POINTS) --seed $(SEED) \
+	  --labs $(LABS) $(if $(ALL),--all) $(if $(SINGLE),--single)
+
 test: lint types unit lab-test integration ## Everything that has to pass
 
 requirements: env ## Pin the requirements anew, with hashes
@@ -66,4 +73,4 @@ charm: env ## Pack the charm with the lab's packer, into build/microcloud.charm
 clean: ## Remove what was built
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help packages env lab lab-down lint types format unit lab-test integration bench test requirements charm clean
+.PHONY: help packages env lab lab-down lint types format unit lab-test integration bench faults test requirements charm clean

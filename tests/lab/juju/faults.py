@@ -45,6 +45,21 @@ def kill_hook(
     return str(_call(lab, "add_fault", model=model, unit=unit, fault=fault))
 
 
+def plan_kills(lab: Any, file: str = "") -> None:
+    """Count all calls of hooks from now on, and kill them where the file says; none: stop that.
+
+    The file: `{unit: [{at, call, when, nth, hook}]}`, see `agent/kills.py`; `at` is "tool" or
+    "request" (of a daemon or a command), `nth` and `hook` may be missing.
+    """
+    plan = root_of(lab) / "kills.json"
+    if not file:
+        plan.unlink(missing_ok=True)
+        return
+    fresh = plan.with_suffix(".new")
+    fresh.write_text(json.dumps(json.loads(Path(file).read_text())))
+    fresh.rename(plan)
+
+
 def delay(lab: Any, unit: str, seconds: float, *, hook: str = "", model: str = "") -> str:
     """A slow unit: wait before every hook (or those of that name), until faults are cleared."""
     fault = {"type": "delay", "seconds": seconds, "hook": hook}

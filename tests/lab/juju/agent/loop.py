@@ -21,6 +21,7 @@ from lab.juju.agent import network
 from lab.juju.agent.charmdir import install_charm
 from lab.juju.agent.context import HookContext, Task
 from lab.juju.agent.environment import hook_environment
+from lab.juju.agent.kills import Kills
 from lab.juju.agent.process import Outcome, Run, execute, pack_answer, read_request
 from lab.juju.agent.resolver import commit_hook, next_operation
 from lab.juju.agent.state import Hook, LocalState, Operation, RelationState, Signals
@@ -64,6 +65,8 @@ class Agent:
         self.dir.mkdir(parents=True, exist_ok=True)
         self.local = LocalState.load(self._state_file)
         self.trace = Trace(options.trace, options.unit, options.model)
+        record = self.dir / "calls"
+        self._kills = Kills(options.trace.parent, options.unit, self.tools_dir, record)
         self.remote: Doc = {}
         self.facts: Doc = {}
         self._client: Client | None = None
@@ -635,15 +638,19 @@ class Agent:
             f"{logger.removesuffix(name)}{module}" if module == "juju-log" else module,
             message,
         )
+        hunt = self._kills.next(name) if context.hook else None
         run = Run(
             context,
             ident,
             argv,
-            hook_environment(self, context, ident, name),
+            {
+                **hook_environment(self, context, ident, name),
+                **(hunt.environment if hunt else {}),
+            },
             str(self.charm_dir),
             logger,
-            list(self.remote.get("faults", [])),
-            self._fault_played,
+            [*self.remote.get("faults", []), *(hunt.faults if hunt else [])],
+            lambda fault: hunt.played() if hunt and not fault else self._fault_played(fault),
             lambda pid: self._note_hook(pid, ident),
         )
         start = time.time()
@@ -652,7 +659,8 @@ class Agent:
         except OSError as err:
             outcome = Outcome(126, b"", f"cannot run {argv[0]}: {err}\n".encode())
             self.log("ERROR", logger, f"cannot run {argv[0]}: {err}")
-        self.trace.write(context, name, start, outcome.code, run.calls)
+        more = hunt.over() if hunt else {}
+        self.trace.write(context, name, start, outcome.code, run.calls, more)
         with contextlib.suppress(ConnectionLost):
             self._send_log()
         return outcome

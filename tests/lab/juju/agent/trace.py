@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lab.juju.agent.context import HookContext
 
@@ -15,7 +16,13 @@ class Trace:
         self._path, self._unit, self._model = path, unit, model
 
     def write(
-        self, context: HookContext, name: str, start: float, code: int, calls: list[str]
+        self,
+        context: HookContext,
+        name: str,
+        start: float,
+        code: int,
+        calls: list[str],
+        more: dict[str, Any],
     ) -> None:
         """`start` in seconds since the epoch, `code` the exit code (negative: a signal)."""
         import time
@@ -33,6 +40,7 @@ class Trace:
             "rc": code,
             "calls": len(calls),
             "tools": calls,
+            **more,
         }
         with self._path.open("a") as stream:
             stream.write(json.dumps(line) + "\n")

@@ -119,14 +119,18 @@ def _runs(pid: int) -> bool:
 
 
 def build_hooktool(root: Path) -> Path:
-    """Compile the hook tools' client once; returns its path."""
-    source = Path(__file__).resolve().parents[1] / "hooktool.c"
-    target = root / "hooktool"
+    """Compile the hook tools' client, and the library that counts calls; the client's path."""
+    _compile("calls.c", root / "calls.so", "-shared", "-fPIC")
+    return _compile("hooktool.c", root / "hooktool", "-static")
+
+
+def _compile(name: str, target: Path, *how: str) -> Path:
+    source = Path(__file__).resolve().parents[1] / name
     if target.exists() and target.stat().st_mtime >= source.stat().st_mtime:
         return target
-    fresh = root / f"hooktool.{os.getpid()}"
+    fresh = target.with_name(f"{target.name}.{os.getpid()}")
     done = subprocess.run(
-        ["cc", "-O2", "-Wall", "-static", "-o", str(fresh), str(source)],
+        ["cc", "-O2", "-Wall", *how, "-o", str(fresh), str(source)],
         capture_output=True,
         text=True,
         timeout=60,

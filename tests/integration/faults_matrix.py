@@ -1,0 +1,258 @@
+"""`make faults`: form clouds, kill their hooks at planned calls, compare with an undisturbed one.
+
+    python -m integration.faults_matrix [--points N | --all] [--seed S] [--single] [--labs N]
+    python -m integration.faults_matrix --report
+
+Each formation is one line in build/faults/<seed>.jsonl; what is there already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+import jubilant
+
+from integration import cloud, faults_plan, faults_state, ovn
+from integration.cloud import APP
+from integration.faults import Faults
+from lab.layout import Lab
+from lab.pack import pack
+
+REPO = Path(__file__).parent.parent.parent
+LAB = REPO / "tests/lab/bin/lab"
+FOLDER = REPO / "build/faults"
+CHARM = FOLDER / "microcloud.charm"
+REFERENCE = FOLDER / "undisturbed.json"
+CONFIG: ovn.Config = {"local-driver": "btrfs", "microceph-channel": "squid/stable", **ovn.UPLINK}
+UNITS = 3
+SETTLE = 400.0  # seconds until every unit is active; Juju's update-status comes every 300 s
+AGREE = 60.0  # seconds more until nothing differs from the undisturbed formation
+Result = dict[str, Any]
+Plan = dict[str, list[faults_plan.Point]]
+
+
+def begin(names: Queue[str]) -> None:
+    """A process of its own for each lab: `juju` and `lab` take the lab from the environment."""
+    os.environ["LAB"] = names.get()
+    os.environ["PATH"] = f"{LAB.parent}:{os.environ['PATH']}"
+
+
+def down() -> None:
+    """Take this process's lab away."""
+    _lab("down")
+
+
+def _lab(*words: str) -> None:
+    subprocess.run([LAB, *words], check=True, timeout=180, capture_output=True)
+
+
+def form(plan: Plan) -> tuple[jubilant.Juju, Faults, float]:
+    """Begin a formation in a new lab, disturbed as planned; when it began."""
+    down()
+    _lab("up", "--shape", str(Path(__file__).parent / "shape.yaml"))
+    file = FOLDER / f"{os.environ['LAB']}.plan"
+    file.write_text(json.dumps(plan))
+    _lab("fault", "plan-kills", str(file))
+    juju = jubilant.Juju(wait_timeout=60)
+    juju.add_model("faults")
+    began = time.time()
+    juju.deploy(CHARM, APP, config=CONFIG)
+    # The plan is for a leader that is the first unit, as with a Juju that is slower.
+    juju.wait(lambda s: any(unit.leader for unit in s.apps[APP].units.values()), delay=0.05)
+    juju.add_unit(APP, num_units=UNITS - 1)
+    return juju, Faults(LAB, juju), began
+
+
+def trace() -> list[dict[str, Any]]:
+    """Every hook that has ended."""
+    path = Lab.from_environment().root / "juju/hooks.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def undisturbed(reference: Path) -> None:
+    """Write down what a formation without faults does and leads to."""
+    juju, faults, began = form({})
+    cloud.wait_active(juju, UNITS, timeout=SETTLE)
+    rows = trace()
+    took = max(row["end"] for row in rows) - began
+    hooks = [vars(hook) for hook in faults_plan.counts(rows)]
+    found = {"took": took, "hooks": hooks, "state": faults_state.look(juju, faults)}
+    fresh = reference.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=1))
+    fresh.rename(reference)
+
+
+def _expected(reference: Path) -> dict[str, Any]:
+    """The state that another process may still be about to write down."""
+    deadline = time.monotonic() + SETTLE
+    while not reference.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return json.loads(reference.read_text())["state"]
+
+
+def disturbed(number: int, plan: Plan, reference: Path) -> Result:
+    """One formation with faults: where hooks died, whether it converged, how long it took."""
+    juju, faults, began = form(plan)
+    wrong: list[str] = []
+    try:
+        cloud.wait_active(juju, UNITS, timeout=SETTLE)
+        expected = _expected(reference)
+        deadline = time.monotonic() + AGREE
+        while wrong := faults_state.differences(expected, faults_state.look(juju, faults)):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(2)
+    except (TimeoutError, jubilant.WaitError) as fault:
+        wrong = [f"not active: {fault}"]
+    except (subprocess.SubprocessError, KeyError) as fault:
+        wrong = [f"cannot look: {fault} {getattr(fault, 'stderr', '')}"]
+    rows = trace()
+    ended = max(row["end"] for row in rows)
+    kills = list(_kills(rows))
+    last = max((kill["time"] for kill in kills), default=began)
+    if wrong:
+        _keep(juju)
+    return {
+        "number": number,
+        "kills": kills,
+        "converged": not wrong,
+        "wrong": wrong,
+        "took": round(ended - began, 1),
+        "recovery": round(ended - last, 1),
+    }
+
+
+def _kills(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        point = row.get("killed")
+        if point is not None:
+            calls = row["tools" if point["at"] == "tool" else "requests"]
+            what = calls[point["call"] - 1] if len(calls) >= point["call"] else ""
+            yield {
+                **point,
+                "unit": row["unit"],
+                "hook": row["hook"],
+                "what": what,
+                "time": row["end"],
+            }
+
+
+def _keep(juju: jubilant.Juju) -> None:
+    log = FOLDER / f"failed-{os.environ['LAB']}-{int(time.time())}.log"
+    log.write_text(f"{juju.cli('status')}\n{juju.debug_log()}")
+    print(f"{os.environ['LAB']}: not converged; see {log}", flush=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do as many formations as are wanted, in several labs at once."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    pack(REPO, CHARM)
+    names: Queue[str] = multiprocessing.Queue()
+    for number in range(arguments.labs):
+        names.put(f"{os.environ.get('LAB', 'flt')[:6]}{number}")
+    with ProcessPoolExecutor(arguments.labs, initializer=begin, initargs=(names,)) as pool:
+        if not REFERENCE.exists():
+            pool.submit(undisturbed, REFERENCE).result()
+        good = _run(arguments, pool)
+        for _ in range(arguments.labs):
+            pool.submit(down)
+    return 0 if good else 1
+
+
+def _run(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> bool:
+    hooks = json.loads(REFERENCE.read_text())["hooks"]
+    plans = faults_plan.Plans((faults_plan.Counts(**hook) for hook in hooks), arguments.seed)
+    results = FOLDER / f"{'single' if arguments.single else 'many'}-{arguments.seed}.jsonl"
+    done = _read(results)
+    print(f"seed {arguments.seed}: {plans.total} points; {_points(done)} done", flush=True)
+    old = {result["number"] for result in done}
+    todo = iter(number for number in range(10**6) if number not in old)
+    pending: set[Future[Result]] = set()
+    while True:
+        while len(pending) < arguments.labs:
+            if _points(done) >= arguments.points and not arguments.all:
+                break
+            number = next(todo)
+            if arguments.all and number >= plans.rounds:
+                break
+            plan = plans.single(number) if arguments.single else plans.many(number)
+            pending.add(pool.submit(disturbed, number, plan, REFERENCE))
+        if not pending:
+            return all(result["converged"] for result in done)
+        ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in ended:
+            result = future.result()
+            done.append(result)
+            with results.open("a") as stream:
+                stream.write(json.dumps(result) + "\n")
+            print(_line(result), flush=True)
+
+
+def _read(path: Path) -> list[Result]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _points(results: list[Result]) -> int:
+    return sum(len(result["kills"]) for result in results)
+
+
+def _line(result: Result) -> str:
+    said = (
+        "converged" if result["converged"] else "NOT CONVERGED: " + "; ".join(result["wrong"][:5])
+    )
+    count = len(result["kills"])
+    return (
+        f"formation {result['number']}: {count} kills, {result['took']:.0f} s, "
+        f"{result['recovery']:.0f} s after the last; {said}"
+    )
+
+
+def report() -> int:
+    """The table of docs/explanation/faults.md, from all results that are here."""
+    for path in sorted(FOLDER.glob("*.jsonl")):
+        results = _read(path)
+        kills: Counter[tuple[str, str]] = Counter()
+        whole: Counter[tuple[str, str]] = Counter()
+        for result in results:
+            for kill in result["kills"]:
+                kills[(kill["at"], kill["when"])] += 1
+                whole[(kill["at"], kill["when"])] += result["converged"]
+        good = [result for result in results if result["converged"]]
+        print(f"\n{path.stem}: {len(results)} formations, {len(good)} converged\n")
+        print("| killed at | points | converged |\n|---|---|---|")
+        for (at, when), count in sorted(kills.items()):
+            print(f"| {at}, {when} | {count} | {whole[(at, when)]} |")
+        longest = max((result["recovery"] for result in good), default=0.0)
+        print(f"\nLongest recovery after the last kill: {longest:.0f} s")
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make faults")
+    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--single", action="store_true")
+    parser.add_argument("--labs", type=int, default=1)
+    parser.add_argument("--report", action="store_true")
+    arguments = parser.parse_args()
+    return report() if arguments.report else run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
