@@ -48,6 +48,7 @@ class MicrocloudCharm(ops.CharmBase):
             self.on["cluster"].relation_changed,
             self.on["cluster"].relation_departed,
             self.on["local"].storage_attached,
+            self.on["osd"].storage_attached,
         ):
             framework.observe(event, self._on_event)
         framework.observe(self.on.stop, self._on_stop)

@@ -272,7 +272,15 @@ def _report(view: View) -> Step | None:
     if failure and failure.service in view.joined:
         failure = None
     used = tuple(fault for service in view.services.values() for fault in service.used)
-    report = Report(view.joined, view.parts, view.problems + used, failure, view.uplink)
+    report = Report(
+        view.joined,
+        view.parts,
+        view.problems + used,
+        failure,
+        view.uplink,
+        view.disks,
+        view.matches,
+    )
     return Tell(report) if report != view.mine.report else None
 
 
@@ -466,6 +474,32 @@ def _ensure(view: View) -> Step | None:
     return Ensure(view.due[0]) if view.due else None
 
 
+def others_join(view: View) -> bool:
+    """Whether other units are on their way into the cloud, those not in sight yet included.
+
+    Not one that cannot join, or has failed to; and nobody is waited for longer than until the
+    next periodic hook.
+    """
+    if view.idle:
+        return False
+    if view.planned > len(view.units):
+        return True
+    return any(
+        unit != view.me
+        and not is_whole(view, unit)
+        and not (bag.report.problems or bag.report.failure)
+        for unit, bag in view.units.items()
+    )
+
+
+def _supply(view: View) -> Step | None:
+    """Disks for Ceph, when everybody has joined: nobody's join waits while they are made.
+
+    They come before what is made of them, so that it is made of all of them.
+    """
+    return Ensure(view.supply[0]) if view.supply and not others_join(view) else None
+
+
 def _at_rest(view: View) -> Rest:
     wrong = view.problems + view.faults
     if wrong:
@@ -508,6 +542,7 @@ _RULES: tuple[Callable[[View], Step | Rest | None], ...] = (
     _report,
     _lead,
     _forget,
+    _supply,
     _ensure,
     _issue,
 )

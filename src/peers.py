@@ -64,7 +64,9 @@ class Report(Record):
 
     `joined`: the services it is a member of; `parts`: the cluster-wide pools and networks of
     which it has set up its own part; `problems`: what a person has to put right on it first;
-    `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it.
+    `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it; `disks`:
+    how many OSDs it has, so that the others look at Ceph when it has more; `matches`: how many
+    of its disks each filter of `ceph-storage` finds, by a number for that configuration.
     """
 
     joined: tuple[str, ...] = ()
@@ -72,6 +74,8 @@ class Report(Record):
     problems: tuple[str, ...] = ()
     failure: Failure | None = None
     uplink: str = ""
+    disks: int = 0
+    matches: Mapping[str, tuple[int, ...]] = EMPTY
 
     @classmethod
     def load(cls, text: str) -> Report:
@@ -84,6 +88,8 @@ class Report(Record):
             tuple(data.get("problems", ())),
             Failure(**failure) if failure else None,
             data.get("uplink", ""),
+            data.get("disks", 0),
+            {key: tuple(counts) for key, counts in data.get("matches", {}).items()},
         )
 
 

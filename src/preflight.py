@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ from record import EMPTY
 from settings import Backing, LocalStorage, Settings, parse
 
 if TYPE_CHECKING:
-    from machine.disks import Disk
+    from machine.disks import Disk, Probe
     from machine.filters import Filter
     from services.lxd import Lxd
+
+    Claimed = Callable[[tuple[Disk, ...], Probe], Iterable[Disk]]
 
 FAN = Path("/proc/sys/net/fan")
 INTERFACES = Path("/sys/class/net")
@@ -52,11 +54,12 @@ def needs_local(wanted: Settings, facts: Facts, name: str) -> bool:
 
 
 def local_config(
-    wanted: LocalStorage, lxd: Lxd, name: str, storages: list[str]
+    wanted: LocalStorage, lxd: Lxd, name: str, storages: list[str], claimed: Claimed
 ) -> Mapping[str, str]:
     """This member's configuration of the pool `local` (LXD's member-specific pool keys).
 
-    `storages` are the locations of the attached Juju storage `local`.
+    `storages` are the locations of the attached Juju storage `local`; `claimed` names Ceph as
+    the owner of its disks, also of those it is still to have.
 
     Raises:
         Findings: there is no such disk, or it is not fit.
@@ -71,17 +74,17 @@ def local_config(
         path = wanted.disks.get(name)
         if path is None:
             raise Findings([f"local-storage names no disk for {name}"])
-        return _disk_config(wanted, _fit(path, wanted, lxd).path)
+        return _disk_config(wanted, _fit(path, wanted, lxd, claimed).path)
     if wanted.backing is Backing.FILTER and wanted.filter is not None:
-        return _disk_config(wanted, _matching(wanted.filter, wanted, lxd).path)
+        return _disk_config(wanted, _matching(wanted.filter, wanted, lxd, claimed).path)
     return {"size": wanted.size} if wanted.size else {}
 
 
-def _fit(path: str, wanted: LocalStorage, lxd: Lxd) -> Disk:
+def _fit(path: str, wanted: LocalStorage, lxd: Lxd, claimed: Claimed) -> Disk:
     from machine import diskprobe, disks
 
     probe = diskprobe.HostProbe()
-    found = disks.inventory(_resources(lxd), probe)
+    found = tuple(claimed(disks.inventory(_resources(lxd), probe), probe))
     try:
         disk = disks.find(path, found, probe)
     except disks.DiskNotFoundError as fault:
@@ -92,11 +95,12 @@ def _fit(path: str, wanted: LocalStorage, lxd: Lxd) -> Disk:
     return disk
 
 
-def _matching(wish: Filter, wanted: LocalStorage, lxd: Lxd) -> Disk:
+def _matching(wish: Filter, wanted: LocalStorage, lxd: Lxd, claimed: Claimed) -> Disk:
     from machine import diskprobe, disks
 
     unfit: list[str] = []
-    for disk in disks.inventory(_resources(lxd), diskprobe.HostProbe()):
+    probe = diskprobe.HostProbe()
+    for disk in claimed(disks.inventory(_resources(lxd), probe), probe):
         if not wish.matches(disk.raw):
             continue
         reasons = disks.unfit(disk, minimum=0, wipe=wanted.wipe, option="local-wipe=true")

@@ -17,6 +17,7 @@ from record import Record
 if TYPE_CHECKING:
     from machine.filters import Filter
     from machine.perhost import PerHost
+    from machine.selection import DiskFilter
     from machine.uplink import UplinkSettings
 
 DRIVERS = ("zfs", "btrfs", "lvm", "dir")
@@ -49,6 +50,19 @@ class LocalStorage(Record):
     filter: Filter | None = None
 
 
+class CephStorage(Record):
+    """The disks for Ceph: the attached Juju storage `osd` (unless `none`), and those named.
+
+    `wipe` and `encrypt` are for all but those of `filters`, each of which has its own.
+    """
+
+    wipe: bool = False
+    encrypt: bool = False
+    none: bool = False
+    disks: PerHost | None = None
+    filters: tuple[DiskFilter, ...] = ()
+
+
 class Uplink(Record):
     """The way out of OVN's networks: each machine's interface, and what `UPLINK` is told."""
 
@@ -73,6 +87,7 @@ class Settings(Record):
     on_removal: str = ON_REMOVAL[0]
     ceph_public: str = ""
     ceph_internal: str = ""
+    ceph: CephStorage = CephStorage()
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -103,6 +118,7 @@ def parse(config: Mapping[str, object]) -> Settings:
         on_removal=_on_removal(config, wrong),
         ceph_public=_ceph_network(config, "ceph-public-network", wrong),
         ceph_internal=_ceph_network(config, "ceph-internal-network", wrong),
+        ceph=_ceph_storage(config, wrong),
     )
     if wrong:
         raise Findings(wrong)
@@ -151,13 +167,42 @@ def _local_storage(config: Mapping[str, object], wrong: list[str]) -> LocalStora
     try:
         from machine import filters, perhost  # only where they are needed: they cost milliseconds
 
-        if value.startswith(("/", "{")) or "\n" in value or re.match(r"[\w.-]+:\s", value):
+        if _names_disks(value):
             disks = perhost.parse(value)
             return LocalStorage(Backing.DISK, driver, wipe, disks=disks)
         return LocalStorage(Backing.FILTER, driver, wipe, filter=filters.parse(value))
     except ValueError as fault:
         wrong.append(f"local-storage: {fault}")
     return LocalStorage(Backing.NONE, driver, wipe)
+
+
+def _names_disks(value: str) -> bool:
+    """Whether a text is a path, or a map from host to path, and no disk filter."""
+    if re.match(r"\{?\s*['\"]?find['\"]?\s*:", value):
+        return False
+    return re.match(r"/|\{|[\w.-]+\s*:(\s|$)", value) is not None
+
+
+def _ceph_storage(config: Mapping[str, object], wrong: list[str]) -> CephStorage:
+    wipe, encrypt = (bool(config.get(f"ceph-{key}", False)) for key in ("wipe", "encrypt"))
+    value = _text(config, "ceph-storage")
+    if value in ("", "auto", "none"):
+        return CephStorage(wipe, encrypt, none=value == "none")
+    if not _text(config, "microceph-channel"):
+        wrong.append(f"ceph-storage={value!r} cannot be: microceph-channel is empty, no Ceph")
+    from machine import perhost, selection
+    from machine.filters import FilterError
+
+    try:
+        if _names_disks(value) or re.match(r"(\[|-)\s*['\"]?/", value):
+            return CephStorage(wipe, encrypt, disks=perhost.parse(value, many=True))
+        found = selection.parse_list(value, "ceph", wipe=wipe, encrypt=encrypt)
+        return CephStorage(wipe, encrypt, filters=found)
+    except FilterError as fault:
+        wrong.extend(f"ceph-storage: {finding}" for finding in fault.findings)
+    except ValueError as fault:
+        wrong.append(f"ceph-storage: {fault}")
+    return CephStorage(wipe, encrypt)
 
 
 def _instance_network(config: Mapping[str, object], wrong: list[str]) -> str:

@@ -21,6 +21,7 @@ import preflight_ovn
 import sealing
 import snaps
 from errors import CharmError, Findings, JoinFailed
+from osds import Osds
 from record import Record, replace
 from services import Service
 from services.lxd import Lxd
@@ -75,6 +76,10 @@ class World:
         self.lxd = Lxd(folder)
         self.microceph = Microceph(folder, self._ceph_options)
         self.microovn = Microovn(folder, self._ovn_options)
+        self.osds = Osds(
+            self.microceph, self.lxd, self._name, folder, charm.config, self._storages
+        )
+        self._told: peers.Report | None = None
         self._faults: dict[str, str] = {}
         self._who: peers.Identity | None = None
         self._problems: list[str] = []
@@ -91,6 +96,7 @@ class World:
         self._asks_ceph = self._is_about_ceph()
         self.services = self._services()
         self.view = self._look()
+        self._told = self.view.mine.report
 
     def settle(self) -> formation.Rest:
         """Look, plan and act until nothing is left that this unit may do now."""
@@ -196,6 +202,8 @@ class World:
             leaving=self._leaving,
             faults=tuple(self._faults.values()),
             uplink=units[me].report.uplink,
+            disks=units[me].report.disks,
+            matches=units[me].report.matches,
         )
         return self._look_into(view, services["lxd"]) if self._settings else view
 
@@ -353,12 +361,30 @@ class World:
         over = self._done.union(self._faults)
         tasks = [task for task in cloud.tasks(inside) if task.name not in over]
         self._tasks = {task.name: task for task in tasks}
-        return replace(
+        view = replace(
             view,
             problems=view.problems + problems,
             due=tuple(self._tasks),
             parts=cloud.parts(inside),
             advice=cloud.advice(inside),
+        )
+        return self._look_at_disks(view) if view.is_whole and "microceph" in view.joined else view
+
+    def _look_at_disks(self, view: View) -> View:
+        """The disks that are due to become OSDs: all that Juju has attached and config names."""
+        assert view.settings is not None
+        if self.osds.need_a_look(self._event):
+            view = replace(view, planned=self._charm.app.planned_units())
+        due = self.osds.due(view, self._event, self._told or view.mine.report)
+        over = self._done.union(self._faults)
+        tasks = {task.name: task for task in due.tasks if task.name not in over}
+        self._tasks |= tasks
+        return replace(
+            view,
+            supply=tuple(tasks),
+            disks=due.count,
+            matches=due.matches,
+            faults=view.faults + due.findings,
         )
 
     def _look_at_ceph(self, view: View, issuer: bool) -> Ceph | None:
@@ -410,9 +436,16 @@ class World:
     def _local_config(self) -> Mapping[str, str]:
         """This member's part of the pool `local`; raises Findings if it cannot have one."""
         assert self._settings is not None
-        storages = self._charm.model.storages["local"]
-        locations = [str(storage.location) for storage in storages]
-        return preflight.local_config(self._settings.local, self.lxd, self._name, locations)
+        locations = list(self._storages("local").values())
+        claimed = partial(self.osds.of_ceph, self._settings)
+        return preflight.local_config(
+            self._settings.local, self.lxd, self._name, locations, claimed
+        )
+
+    def _storages(self, name: str) -> Mapping[str, str]:
+        """Where the attached storages of one name are, by their full names."""
+        found = self._charm.model.storages[name]
+        return {storage.full_id: str(storage.location) for storage in found}
 
     # Acting
 

@@ -1,8 +1,7 @@
-"""The choice of disks by lists of filters, for Ceph and for the pool `local`.
+"""The choice of disks by lists of filters, as a MicroCloud preseed has them.
 
-How many disks a list must and may find is counted as MicroCloud counts. One thing differs on
-purpose: a disk that one filter has taken is never given to another, so that Ceph and `local`
-cannot meet on one disk.
+How many disks a filter must and may find is counted as MicroCloud counts, over all machines.
+One thing differs on purpose: a disk that one filter has found is never given to another.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from machine.filters import Filter, FilterError, Raw, parse, quote
+from machine.filters import Filter, FilterError, parse, quote
+
+if TYPE_CHECKING:
+    from machine.disks import Disk
 
 Kind = Literal["ceph", "local"]
 
@@ -35,8 +37,12 @@ _CALLED = {"ceph": "remote", "local": "local"}
 _KEYS = ("find", "find_min", "find_max", "wipe", "encrypt")
 
 
-def parse_list(text: str, kind: Kind) -> tuple[DiskFilter, ...]:
+def parse_list(
+    text: str, kind: Kind, *, wipe: bool = False, encrypt: bool = False
+) -> tuple[DiskFilter, ...]:
     """Read a list of filters: YAML or JSON as in a MicroCloud preseed, or one plain filter.
+
+    `wipe` and `encrypt` are for the plain one, which cannot say it itself.
 
     Raises:
         FilterError: something is wrong in one or more of them; every finding is in it.
@@ -45,7 +51,7 @@ def parse_list(text: str, kind: Kind) -> tuple[DiskFilter, ...]:
     if not text:
         return ()
     if not re.match(r"[\[{]|- |-\n|find\s*:", text):
-        return (DiskFilter(parse(text)),)
+        return (DiskFilter(parse(text), wipe=wipe, encrypt=encrypt),)
     entries = _load(text, kind)
     faults: list[str] = []
     filters = [_disk_filter(entry, kind, faults) for entry in entries]
@@ -135,117 +141,31 @@ def _flag(given: Mapping[str, object], key: str, kind: Kind, faults: list[str]) 
     return value is True
 
 
-D = TypeVar("D")
+def matching(filters: Sequence[DiskFilter], disks: Iterable[Disk]) -> tuple[tuple[Disk, ...], ...]:
+    """What each filter finds among the disks of one machine.
 
-
-@dataclass(frozen=True)
-class Choice(Generic[D]):
-    """A disk that a filter has chosen."""
-
-    disk: D
-    by: DiskFilter
-
-
-@dataclass(frozen=True)
-class Selection(Generic[D]):
-    """The disks chosen for each purpose, by member."""
-
-    ceph: Mapping[str, tuple[Choice[D], ...]]
-    local: Mapping[str, Choice[D]]
-
-
-def raw_of(disk: object) -> Raw:
-    """LXD's description of a disk: the mapping itself, or the attribute `raw` of a Disk."""
-    return cast("Raw", disk if isinstance(disk, Mapping) else getattr(disk, "raw"))  # noqa: B009
-
-
-def select(
-    ceph: Sequence[DiskFilter],
-    local: Sequence[DiskFilter],
-    disks_by_member: Mapping[str, Sequence[D]],
-    taken: Iterable[tuple[str, str]] = (),
-) -> Selection[D]:
-    """Choose disks on all members, for Ceph first, as MicroCloud does.
-
-    Ceph takes every match, and `find_min`/`find_max` count over all members. The local pool
-    takes the first match of each member. Disks with partitions are not candidates. No disk is
-    chosen twice; `taken` (member, id of the disk) are not candidates either.
-
-    Raises:
-        FilterError: a filter found too few or too many disks, or a member has none for local.
+    Disks with partitions are no candidates, and what one filter has found no later one finds.
     """
-    used = set(taken)
-    faults: list[str] = []
-    chosen_ceph = _select_ceph(ceph, disks_by_member, used, faults)
-    chosen_local = _select_local(local, disks_by_member, used, faults)
-    if faults:
-        raise FilterError(*faults)
-    return Selection(chosen_ceph, chosen_local)
-
-
-def _candidates(
-    wanted: DiskFilter, member: str, disks: Iterable[D], used: set[tuple[str, str]]
-) -> Iterable[tuple[str, D]]:
-    for disk in disks:
-        raw = raw_of(disk)
-        identity = str(raw.get("id", ""))
-        if raw.get("partitions") or (member, identity) in used:
-            continue
-        if wanted.filter.matches(raw):
-            yield identity, disk
-
-
-def _select_ceph(
-    filters: Sequence[DiskFilter],
-    disks_by_member: Mapping[str, Sequence[D]],
-    used: set[tuple[str, str]],
-    faults: list[str],
-) -> dict[str, tuple[Choice[D], ...]]:
-    chosen: dict[str, tuple[Choice[D], ...]] = {}
+    rest = [disk for disk in disks if not disk.partitions]
+    found: list[tuple[Disk, ...]] = []
     for wanted in filters:
-        count = 0
-        for member, disks in disks_by_member.items():
-            found = tuple(_candidates(wanted, member, disks, used))
-            used |= {(member, identity) for identity, _ in found}
-            count += len(found)
-            if found:
-                choices = tuple(Choice(disk, wanted) for _, disk in found)
-                chosen[member] = chosen.get(member, ()) + choices
-        faults += _miscounts(wanted, count)
-    return chosen
+        found.append(tuple(disk for disk in rest if wanted.filter.matches(disk.raw)))
+        rest = [disk for disk in rest if disk not in found[-1]]
+    return tuple(found)
 
 
-def _select_local(
-    filters: Sequence[DiskFilter],
-    disks_by_member: Mapping[str, Sequence[D]],
-    used: set[tuple[str, str]],
-    faults: list[str],
-) -> dict[str, Choice[D]]:
-    chosen: dict[str, Choice[D]] = {}
-    counts = [0] * len(filters)
-    for member, disks in disks_by_member.items():
-        for number, wanted in enumerate(filters):
-            found = next(iter(_candidates(wanted, member, disks, used)), None)
-            if found:
-                used.add((member, found[0]))
-                chosen[member] = Choice(found[1], wanted)
-                counts[number] += 1
-                break
-    for wanted, count in zip(filters, counts, strict=True):
-        faults += _miscounts(wanted, count)
-    missing = [member for member in disks_by_member if member not in chosen]
-    if chosen and missing:
-        faults.append(
-            "Failed to find at least 1 disk on each machine for local storage pool "
-            f"configuration; none matches on {', '.join(missing)}"
-        )
-    return chosen
+def miscounts(
+    filters: Sequence[DiskFilter], counts: Iterable[Sequence[int]]
+) -> tuple[tuple[str, ...], ...]:
+    """For each filter what is wrong with how many disks it finds; `counts` are by machine."""
+    totals = [sum(column) for column in zip(*counts, strict=True)]
+    return tuple(_miscount(wanted, total) for wanted, total in zip(filters, totals, strict=True))
 
 
-def _miscounts(wanted: DiskFilter, count: int) -> list[str]:
+def _miscount(wanted: DiskFilter, count: int) -> tuple[str, ...]:
     text = quote(wanted.filter.text)
     if count < wanted.find_min:
-        return [f"Failed to find at least {wanted.find_min} disks for filter {text}"]
+        return (f"Failed to find at least {wanted.find_min} disks for filter {text}",)
     if 0 < wanted.find_max < count:
-        return [f"Found more than {wanted.find_max} disks for filter {text}"]
-    return []
+        return (f"Found more than {wanted.find_max} disks for filter {text}",)
+    return ()

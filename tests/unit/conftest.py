@@ -19,11 +19,12 @@ import services.microovn
 import snaps
 import world
 from charm import MicrocloudCharm
-from machine import interfaces
+from machine import diskprobe, interfaces
 from unit.fake_daemon import serve
 from unit.fake_lxd import FakeLxd
 from unit.fake_microceph import FakeMicroceph
 from unit.fake_microovn import FakeMicroovn
+from unit.fake_probe import FakeProbe
 
 REPO = Path(__file__).parent.parent.parent
 SNAP = """#!/bin/sh
@@ -44,6 +45,7 @@ class Machine:
         self.lxd = FakeLxd()
         self.microovn = FakeMicroovn(common=folder / "microovn")
         self.microceph = FakeMicroceph()
+        self.probe = FakeProbe()
         self.links: list[dict[str, Any]] = []
         self.routes: list[dict[str, Any]] = []
         self.context = testing.Context(
@@ -68,6 +70,11 @@ class Machine:
         info = [{"local": ip, "prefixlen": int(n), "scope": "global"} for ip, n in found]
         link = {"ifname": name, "flags": ["BROADCAST", "UP"], "mtu": 1500, "addr_info": info}
         self.links.append({**link, "link_type": "ether", "address": "00:16:3e:0:0:1", **more})
+
+    def disk(self, name: str, size: int = 10, **more: Any) -> str:
+        """Give the machine a disk of `size` GiB; its stable path."""
+        self.lxd.disks.append(self.probe.disk(name, size, **more))
+        return f"/dev/disk/by-id/scsi-{name}"
 
     @property
     def connections(self) -> list[str]:
@@ -155,6 +162,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(services.microovn, "COMMON", tmp_path / "microovn")
     monkeypatch.setattr(services.microovn, "BIN", tmp_path / "bin")
     monkeypatch.setattr(services.microovn, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(diskprobe, "HostProbe", lambda: found.probe)
     monkeypatch.setattr(interfaces.HostProbe, "links", lambda _: found.links)
     monkeypatch.setattr(interfaces.HostProbe, "default_routes", lambda _: found.routes)
     stops = [

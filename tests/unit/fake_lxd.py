@@ -155,6 +155,10 @@ class FakeLxd:
                 return self.volumes[parts[3]]
             except KeyError as missing:
                 raise Refused(404, "Storage volume not found") from missing
+        if len(parts) == 1:
+            if parts[0] not in self.pools:
+                raise Refused(404, "Storage pool not found")
+            return self.pools[parts[0]]
         if parts:
             return list(self.volumes.values())
         if "recursion" not in query:

@@ -82,7 +82,7 @@ def test_a_disk_is_wiped_by_lxd_or_where_it_cannot_by_the_charm(
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(1 << 20))
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
-    monkeypatch.setattr(preflight, "_fit", lambda path, wanted, lxd: SimpleNamespace(path=path))
+    monkeypatch.setattr(preflight, "_fit", lambda path, *_: SimpleNamespace(path=path))
     machine.lxd.extensions = ["storage_pool_source_wipe"] if extension else []
     relation = testing.PeerRelation("cluster", local_app_data=app(initiator="microcloud/0"))
     config = {"local-storage": str(disk), "local-wipe": True}

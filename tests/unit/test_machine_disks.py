@@ -4,47 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from machine import diskprobe, disks
 from machine.disks import Disk, DiskNotFoundError, find, human, inventory, to_json, unfit
+from unit.fake_probe import FakeProbe
 
 GIB = 1024**3
 WIPE = "; set wipe to use it all the same"
-
-
-@dataclass
-class FakeProbe:
-    """A machine made of dictionaries."""
-
-    link_map: dict[str, str] = field(default_factory=dict)
-    nodes: dict[str, str] = field(default_factory=dict)
-    extra: dict[str, dict[str, object]] = field(default_factory=dict)
-    parts: dict[str, list[str]] = field(default_factory=dict)
-    use_map: dict[str, list[str]] = field(default_factory=dict)
-    data: dict[str, list[str]] = field(default_factory=dict)
-
-    def links(self) -> Mapping[str, str]:
-        return self.link_map
-
-    def resolve(self, path: str) -> str | None:
-        return self.link_map.get(path) or self.nodes.get(path)
-
-    def facts(self, name: str) -> Mapping[str, object] | None:
-        return self.extra.get(name)
-
-    def partitions(self, name: str) -> Sequence[str]:
-        return self.parts.get(name, [])
-
-    def uses(self, name: str) -> Sequence[str]:
-        return self.use_map.get(name, [])
-
-    def signatures(self, name: str) -> Sequence[str]:
-        return self.data.get(name, [])
 
 
 RESOURCES = {

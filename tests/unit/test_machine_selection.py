@@ -1,75 +1,65 @@
-"""Disks are chosen by lists of filters as MicroCloud chooses them, and none is chosen twice."""
+"""Disks are found by lists of filters as MicroCloud finds them, and none is found twice."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machine.disks import Disk
 from machine.filters import FilterError, parse
-from machine.selection import DiskFilter, Kind, parse_list, select
+from machine.selection import DiskFilter, Kind, matching, miscounts, parse_list
 
 GIB = 1024**3
 
 
-def disk(name: str, size: int = 10, **more: object) -> dict[str, object]:
-    return {"id": name, "size": size * GIB, "type": "scsi", **more}
+def disk(name: str, size: int = 10) -> Disk:
+    raw = {"id": name, "size": size * GIB, "type": "scsi"}
+    return Disk(id=name, path=f"/dev/{name}", device="", size=size * GIB, raw=raw)
 
 
-THREE = {f"m{n}": [disk("sda", 5), disk("sdb", 10), disk("sdc", 20)] for n in (1, 2, 3)}
+THREE = [disk("sda", 5), disk("sdb", 10), disk("sdc", 20)]
 
 
 def by(find: str, low: int = 1, high: int = 0) -> DiskFilter:
     return DiskFilter(parse(find), low, high)
 
 
-def test_ceph_takes_every_match_and_local_the_first() -> None:
-    chosen = select([by("size >= 10GiB", 6, 6)], [by("size > 1GiB", 3)], THREE)
-    assert {m: [c.disk["id"] for c in cs] for m, cs in chosen.ceph.items()} == {
-        name: ["sdb", "sdc"] for name in THREE
-    }
-    assert {m: c.disk["id"] for m, c in chosen.local.items()} == dict.fromkeys(THREE, "sda")
+def ids(found: tuple[tuple[Disk, ...], ...]) -> list[list[str]]:
+    return [[disk.id for disk in disks] for disks in found]
 
 
-def test_the_first_filter_that_finds_one_serves_a_member() -> None:
-    mixed = {"m1": [disk("nvme0n1")], "m2": [disk("sda")]}
-    chosen = select([], [by("id == nvme.*"), by("size > 1GiB")], mixed)
-    assert [c.disk["id"] for c in chosen.local.values()] == ["nvme0n1", "sda"]
+def test_a_filter_finds_every_match_that_no_earlier_one_has() -> None:
+    filters = [by("size == 10GiB"), by("size > 1GiB"), by("size > 10GiB")]
+    assert ids(matching(filters, THREE)) == [["sdb"], ["sda", "sdc"], []]
+
+
+def test_disks_with_partitions_are_no_candidates() -> None:
+    disks = [replace(THREE[0], partitions=("sda1",)), *THREE[1:]]
+    assert ids(matching([by("size > 1GiB")], disks)) == [["sdb", "sdc"]]
+
+
+def test_no_filters_find_nothing() -> None:
+    assert matching([], THREE) == ()
+    assert miscounts([], [(), ()]) == ()
 
 
 @pytest.mark.parametrize(
-    ("ceph", "local", "fault"),
+    ("wanted", "fault"),
     [
-        ([by("size > 30GiB")], [], 'Failed to find at least 1 disks for filter "size > 30GiB"'),
-        ([by("size > 1GiB", 1, 8)], [], 'Found more than 8 disks for filter "size > 1GiB"'),
-        ([by("size > 1GiB", 10)], [], "Failed to find at least 10 disks for filter"),
-        ([by("size > 1GiB")], [by("size > 1GiB")], "Failed to find at least 1 disks for filter"),
-        ([], [by("size > 1GiB", 4)], "Failed to find at least 4 disks for filter"),
-        ([], [by("size > 1GiB", 1, 2)], "Found more than 2 disks for filter"),
+        (by("size > 30GiB"), 'Failed to find at least 1 disks for filter "size > 30GiB"'),
+        (by("size > 1GiB", 1, 8), 'Found more than 8 disks for filter "size > 1GiB"'),
+        (by("size > 1GiB", 10), 'Failed to find at least 10 disks for filter "size > 1GiB"'),
+        (by("size > 1GiB", 9, 9), ""),
+        (by("size > 15GiB", 3, 3), ""),
     ],
 )
-def test_counts(ceph: list[DiskFilter], local: list[DiskFilter], fault: str) -> None:
-    with pytest.raises(FilterError, match=fault):
-        select(ceph, local, THREE)
-
-
-def test_local_needs_a_disk_on_each_machine() -> None:
-    with pytest.raises(FilterError, match=r"at least 1 disk on each machine .* on m2"):
-        select([], [by("id == sda")], {"m1": [disk("sda")], "m2": [disk("sdb")]})
-
-
-def test_partitioned_and_taken_disks_are_no_candidates() -> None:
-    disks = {"m1": [disk("sda", partitions=[{"id": "sda1"}]), disk("sdb"), disk("sdc")]}
-    chosen = select([by("size > 1GiB")], [], disks, taken=[("m1", "sdb")])
-    assert [choice.disk["id"] for choice in chosen.ceph["m1"]] == ["sdc"]
-
-
-def test_no_filters_choose_nothing() -> None:
-    chosen = select([], [], THREE)
-    assert not chosen.ceph
-    assert not chosen.local
+def test_counts_are_over_all_machines(wanted: DiskFilter, fault: str) -> None:
+    found = [len(disks) for disks in matching([wanted], THREE)]
+    assert miscounts([wanted], [found] * 3) == (((fault,) if fault else ()),)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +135,9 @@ FINDS = st.sampled_from(["size > 1GiB", "size > 9GiB", "id == sda", "id != sdc",
 LISTS = st.lists(st.builds(lambda find: DiskFilter(parse(find), 0), FINDS), max_size=3)
 
 
-@given(LISTS, LISTS, st.lists(st.sampled_from(["sda", "sdb", "sdc", "sdd"]), unique=True))
-def test_no_disk_is_chosen_twice(
-    ceph: list[DiskFilter], local: list[DiskFilter], names: list[str]
-) -> None:
-    disks = {"m1": [disk(name, 8 + number) for number, name in enumerate(names)]}
-    chosen = select(ceph, local, disks)
-    ids = [choice.disk["id"] for choice in chosen.ceph.get("m1", ())]
-    ids += [choice.disk["id"] for choice in chosen.local.values()]
-    assert len(ids) == len(set(ids))
+@given(LISTS, st.lists(st.sampled_from(["sda", "sdb", "sdc", "sdd"]), unique=True))
+def test_no_disk_is_found_twice(filters: list[DiskFilter], names: list[str]) -> None:
+    disks = [disk(name, 8 + number) for number, name in enumerate(names)]
+    found = [name for names in ids(matching(filters, disks)) for name in names]
+    assert len(found) == len(set(found))
+    assert set(found) <= set(names)
