@@ -7,6 +7,7 @@ directory with content is in the way.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ LINKS = {
     Path("/run/openvswitch"): _CHASSIS / "switch",
     Path("/run/ovn"): _CHASSIS / "ovn",
 }
+LINKS_LOCK = Path("/run/lxd-links.lock")
 LXCFS_PID = Path("/run/lxcfs.pid")
 
 
@@ -39,7 +41,16 @@ def binary(name: str) -> Path:
 
 
 def link_all() -> None:
-    """Make the links for what is connected now, and remove those for what is not."""
+    """Make the links for what is connected now, and remove those for what is not.
+
+    One at a time: snaps that are installed at the same time come here at the same time.
+    """
+    with LINKS_LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _link_all()
+
+
+def _link_all() -> None:
     for link, target in LINKS.items():
         if not _connected(target):
             if link.is_symlink() and os.readlink(link) == str(target):
