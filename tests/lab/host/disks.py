@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lab.host.commands import run
 from lab.shape import DiskShape, check_disk_name
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ASK_TIMEOUT = 5.0  # seconds; for a loop device to say what is behind it
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,18 @@ class _Backing:
 
 def _backing(loop: Loop) -> _Backing | None:
     device = f"/dev/loop{loop.minor}"
-    shown = run(["losetup", "-nO", "BACK-MAJ:MIN,BACK-INO", device], check=False).stdout.split()
+    asked = subprocess.Popen(
+        ["losetup", "-nO", "BACK-MAJ:MIN,BACK-INO", device],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        shown = asked.communicate(timeout=ASK_TIMEOUT)[0].split()
+    except subprocess.TimeoutExpired:
+        # Another lab's, whose file's file system hangs (a mapped image of a Ceph that has gone);
+        # what asks it cannot even be killed, so it is not waited for.
+        return None
     if len(shown) != 2:
         return None  # detached meanwhile
     name = Path(loop.backing.removesuffix(" (deleted)")).name
