@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
+import adoption
 from peers import Failure, Formation, Grant, Report, by_number
 from record import Record, replace
 from view import Presence, View
@@ -211,10 +212,21 @@ def _issuer(view: View) -> str:
     if view.is_whole:
         return view.me
     issuer = view.draft.issuer or _initiator(view)
-    if issuer in view.units and issuer != view.me:
+    if issuer in view.units and issuer != view.me and is_whole(view, issuer):
         return issuer
     whole = [unit for unit in sorted(view.units, key=by_number) if is_whole(view, unit)]
     return next((unit for unit in whole if unit != view.me), issuer)
+
+
+def _apart(view: View) -> Step | Rest | None:
+    """Existing clusters that are not one: this unit changes nothing, and says so."""
+    misnamed = adoption.misnamed(view)
+    if misnamed:
+        return _report(view) or Rest("blocked", misnamed)
+    first = (view.draft.issuer, view.draft.initiator)
+    other = next((unit for unit in first if unit in view.units and unit != view.me), "")
+    refusal = adoption.refusal(view, other) if other and view.me not in first else ""
+    return (_report(view) or Rest("blocked", refusal)) if refusal else None
 
 
 def _clean_up(view: View) -> Step | None:
@@ -240,10 +252,23 @@ def _bootstrap(view: View) -> Step | Rest | None:
     for name in view.services:
         if name in view.joined:
             continue
-        if any(name in bag.report.joined for unit, bag in view.units.items() if unit != view.me):
-            return None
-        return Bootstrap(name)
+        there = [unit for unit in _others(view) if name in view.units[unit].report.joined]
+        if not there:
+            return Bootstrap(name)
+        if any(is_whole(view, unit) for unit in _others(view)):
+            return None  # it will grant this unit what is missing
+        return _report(view) or Rest(
+            "blocked",
+            f"{name} is in a cluster on {' and '.join(there)} already, but not on {view.name}, "
+            f"and no unit is in clusters of all of {', '.join(view.services)}; join "
+            f"{view.name} to that cluster by hand",
+        )
     return None
+
+
+def _others(view: View) -> list[str]:
+    """The other units, without those whose clusters are not this unit's."""
+    return [unit for unit in view.units if unit != view.me and not adoption.apart(view, unit)]
 
 
 def _join(view: View) -> Step | Rest | None:
@@ -272,6 +297,7 @@ def _report(view: View) -> Step | None:
     if failure and failure.service in view.joined:
         failure = None
     used = tuple(fault for service in view.services.values() for fault in service.used)
+    clusters = {name: s.cluster for name, s in view.services.items() if s.cluster}
     report = Report(
         view.joined,
         view.parts,
@@ -280,6 +306,7 @@ def _report(view: View) -> Step | None:
         view.uplink,
         view.disks,
         view.matches,
+        clusters,
     )
     return Tell(report) if report != view.mine.report else None
 
@@ -391,6 +418,8 @@ def _may_join(view: View, unit: str) -> bool:
         return False
     bag = view.units[unit]
     if bag.identity is None or bag.report.problems or _shares_name(view, unit):
+        return False
+    if adoption.apart(view, unit):
         return False
     return _tries(view, unit) < PATIENCE or view.retry or not _has_failed(view, unit)
 
@@ -526,6 +555,9 @@ def _summary(view: View) -> str:
     if view.draft.issuer == view.me:
         waiting = [unit for unit in view.units if unit != view.me and not is_whole(view, unit)]
         text += f", {len(waiting)} to join" if waiting else ""
+        apart = ((unit, adoption.apart(view, unit)) for unit in view.units)
+        foreign = [f"{unit} is in another {name} cluster" for unit, name in apart if name]
+        return "; ".join([text, *foreign, *view.advice])
     return "; ".join([text, *view.advice])
 
 
@@ -534,6 +566,7 @@ _RULES: tuple[Callable[[View], Step | Rest | None], ...] = (
     _problems,
     _prepare,
     _clean_up,
+    _apart,
     _lead,
     _equal_names,
     _bootstrap,

@@ -66,7 +66,8 @@ class Report(Record):
     which it has set up its own part; `problems`: what a person has to put right on it first;
     `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it; `disks`:
     how many OSDs it has, so that the others look at Ceph when it has more; `matches`: how many
-    of its disks each filter of `ceph-storage` finds, by a number for that configuration.
+    of its disks each filter of `ceph-storage` finds, by a number for that configuration;
+    `clusters`: which cluster of a service it is in, by the service.
     """
 
     joined: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class Report(Record):
     uplink: str = ""
     disks: int = 0
     matches: Mapping[str, tuple[int, ...]] = EMPTY
+    clusters: Mapping[str, str] = EMPTY
 
     @classmethod
     def load(cls, text: str) -> Report:
@@ -90,6 +92,7 @@ class Report(Record):
             data.get("uplink", ""),
             data.get("disks", 0),
             {key: tuple(counts) for key, counts in data.get("matches", {}).items()},
+            data.get("clusters", {}),
         )
 
 

@@ -53,7 +53,7 @@ class ServiceView(Record):
     cleaned up yet, 0 if there is none. `detail` says
     why it is BROKEN. `used` says what stops an ALONE daemon from joining: things in it that
     are not this charm's. `tokens`: the member names for which there are join tokens; only the
-    issuer looks.
+    issuer looks. `cluster` tells the cluster of a MEMBER from any other, "" if that is not known.
     """
 
     presence: Presence
@@ -62,6 +62,7 @@ class ServiceView(Record):
     detail: str = ""
     used: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
+    cluster: str = ""
 
     @property
     def names(self) -> frozenset[str]:

@@ -98,6 +98,8 @@ class Simulation:
         self.faults = faults or Faults()
         self.settings = settings(services)
         self.clusters = {name: Cluster() for name in services}
+        # Clusters that were there before Juju and are not the cloud's.
+        self.rivals: dict[str, Cluster] = {}
         self.units = {f"{APP}/{n}": Unit(f"{APP}/{n}") for n in range(count)}
         self.app_bag: dict[str, str] = {}
         self.app_version = 0
@@ -278,11 +280,14 @@ class Simulation:
     def _service(self, unit: Unit, name: str) -> ServiceView:
         if not unit.installed:
             return ServiceView(Presence.ABSENT)
-        cluster = self.clusters[name]
+        rival = self.rivals.get(name, Cluster())
+        cluster = rival if unit.host in rival.members else self.clusters[name]
         if unit.host in cluster.members:
             found = {**dict.fromkeys(cluster.members, True), **dict.fromkeys(cluster.half, False)}
             members = tuple(Member(host, host, online) for host, online in sorted(found.items()))
-            return ServiceView(Presence.MEMBER, members, tokens=tuple(cluster.tokens))
+            which = "theirs" if cluster is rival else "ours"
+            tokens = tuple(cluster.tokens)
+            return ServiceView(Presence.MEMBER, members, tokens=tokens, cluster=which)
         return ServiceView(Presence.ALONE, joining=unit.joining.get(name, 0))
 
     def _act(  # noqa: C901 - one branch a step
@@ -302,6 +307,8 @@ class Simulation:
         elif isinstance(step, formation.Bootstrap):
             cluster = self.clusters[step.service]
             cluster.bootstraps += 1
+            if cluster.members:
+                cluster = self.rivals.setdefault(step.service, Cluster())
             cluster.members.add(unit.host)
         elif isinstance(step, formation.Join):
             yield from self._join(unit, view, step, draft)
@@ -380,6 +387,22 @@ class Simulation:
         self.settings = settings(tuple(self.clusters))
         for unit in self.units.values():
             unit.queued.append("config_changed")
+
+    def cluster_before(self, service: str, *numbers: int, rival: bool = False) -> None:
+        """Make these units' daemons a cluster by hand, before Juju comes."""
+        found = self.rivals.setdefault(service, Cluster()) if rival else self.clusters[service]
+        for number in numbers:
+            unit = self.units[f"{APP}/{number}"]
+            unit.installed = True
+            found.members.add(unit.host)
+
+    def message(self, name: str) -> str:
+        """What the unit would say now."""
+        unit = self.units[name]
+        app = peers.Formation.load(self.app_bag.get("formation", ""))
+        view = self._look(unit, "", "", app, _Draft(dict(unit.bag), dict(self.app_bag)))
+        rest = formation.look_only(view)
+        return f"{rest.status}: {rest.message}"
 
     def host_is_gone(self, host: str) -> bool:
         return host not in {unit.host for unit in self.units.values()}

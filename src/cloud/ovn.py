@@ -407,12 +407,13 @@ def _heal(name: str, lxd: Lxd) -> None:
     LXD 5.0 keeps trying with what it knew before it joined; a restart helps, and leaves
     instances alone. Where it does not, the cause is another one and a restart a nuisance.
     """
-    if not lxd.restart(RESTART_INTERVAL):
+    ago = lxd.restart(RESTART_INTERVAL)
+    if ago > HEAL_TIMEOUT:
         raise CharmError(
             f"network {DEFAULT} is unavailable on {name}, and restarting LXD did not help; "
             "see `microovn status` and /var/snap/lxd/common/lxd/logs/lxd.log there"
         )
-    deadline = time.monotonic() + HEAL_TIMEOUT
+    deadline = time.monotonic() + HEAL_TIMEOUT - ago
     while lxd.get(f"/1.0/networks/{DEFAULT}?target={name}")["status"] != CREATED:
         if time.monotonic() > deadline:
             raise CharmError(

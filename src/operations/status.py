@@ -28,6 +28,7 @@ def describe(world: World) -> dict[str, Any]:
             name: {
                 "state": service.presence.value,
                 "detail": service.detail,
+                "cluster": service.cluster,
                 "members": [
                     {
                         "name": member.name,

@@ -45,6 +45,7 @@ LEAVING_KEY = "user.microcloud.leaving"
 SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
+CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself shows as many
 
 
 class Lxd:
@@ -68,9 +69,12 @@ class Lxd:
         joining = self._mark.read()
         try:
             self.seen = self.server()
-            if self.seen["environment"].get("server_clustered"):
+            environment = self.seen["environment"]
+            if environment.get("server_clustered"):
                 names = tuple(self._tokens()) if tokens else ()
-                return ServiceView(Presence.MEMBER, self.members(), tokens=names)
+                # All members of a cluster show the same certificate.
+                cluster = environment.get("certificate_fingerprint", "")[:CLUSTER_DIGITS]
+                return ServiceView(Presence.MEMBER, self.members(), tokens=names, cluster=cluster)
             used = () if joining else self._used()
             return ServiceView(Presence.ALONE, joining=joining, used=used)
         except DaemonError as fault:
@@ -272,20 +276,24 @@ class Lxd:
             answer = client.api.cluster.members[name].delete(params=params)
             self._wait(client, answer)
 
-    def restart(self, interval: float) -> bool:
+    def restart(self, interval: float) -> float:
         """Restart the daemon, not the instances, unless it was less than `interval` s ago.
 
-        Returns whether it was.
+        Returns how many seconds ago it was, 0.0 if it was done now. The stamp says which
+        process was to end: as long as that one runs, the hook that wrote it died too early.
         """
         stamp = self._marks / "restarted-lxd"
-        if stamp.exists() and time.time() - stamp.stat().st_mtime < interval:
-            return False
+        process = str(self.server()["environment"].get("server_pid", ""))
+        if stamp.exists() and stamp.read_text() != process:
+            ago = time.time() - stamp.stat().st_mtime
+            if ago < interval:
+                return ago
         stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stamp.touch()
+        stamp.write_text(process)
         logger.warning("restarting LXD")
         snaps.run("restart", "--reload", "lxd.daemon")
         self.wait_ready()
-        return True
+        return 0.0
 
     def wait_ready(self) -> None:
         """Wait until the daemon answers, at most READY_TIMEOUT seconds."""

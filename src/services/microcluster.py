@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 BOOTSTRAP_TIMEOUT = 120.0  # seconds
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to answer after it was started
+CLUSTER_LETTERS = 12  # of the cluster's certificate
 TOKEN_LIFE = 3600  # seconds; for a token that could not be withdrawn
 # What is none of these does not answer, or is not who it was.
 _ONLINE = ("ONLINE", "UPGRADING", "NEEDS UPGRADE")
@@ -83,11 +84,21 @@ class Microcluster:
         try:
             members = self.members()
             names = self._tokens() if tokens else ()
-            return ServiceView(Presence.MEMBER, members, tokens=names)
+            return ServiceView(Presence.MEMBER, members, tokens=names, cluster=self._cluster())
         except DaemonError as fault:
             if _says_alone(fault):
                 return ServiceView(Presence.ALONE, joining=self._mark.read())
             return ServiceView(Presence.BROKEN, joining=self._mark.read(), detail=str(fault))
+
+    def _cluster(self) -> str:
+        """The end of the certificate that all members of a cluster share; "" without it."""
+        try:
+            text = (self._common / "state/cluster.crt").read_text()
+        except OSError:
+            return ""
+        # A signature is at the end, so this tells certificates apart; no hook has to hash.
+        body = text.rpartition("-----END")[0]
+        return "".join(filter(str.isalnum, body))[-CLUSTER_LETTERS:]
 
     def members(self) -> tuple[Member, ...]:
         """The members, in the order of their names; raises DaemonError if this is none."""

@@ -20,6 +20,8 @@ class FakeLxd:
 
     name: str = "micro1"
     clustered: bool = False
+    pid: int = 100
+    fingerprint: str = ""
     extensions: list[str] = field(default_factory=lambda: ["storage_pool_source_wipe"])
     config: dict[str, str] = field(default_factory=dict)
     members: list[str] = field(default_factory=list)
@@ -73,6 +75,8 @@ class FakeLxd:
             "environment": {
                 "server_clustered": self.clustered,
                 "server_name": self.name,
+                "server_pid": self.pid,
+                "certificate_fingerprint": self.fingerprint,
                 "server_version": "5.21.4",
                 "certificate": "PEM",
             },

@@ -258,14 +258,29 @@ def test_an_unavailable_network_is_healed_by_one_restart_of_lxd(
     state = tick(machine)
     assert machine.snap_calls == ["restart --reload lxd.daemon"]
     assert "unavailable on micro1 0 s after LXD was restarted" in state.unit_status.message
+    machine.lxd.pid += 1
+    stamp = machine.folder / "state/microcloud-0/restarted-lxd"
+    os.utime(stamp, (time.time() - 100, time.time() - 100))
     state = tick(machine)
     assert machine.snap_calls == ["restart --reload lxd.daemon"]
     assert "restarting LXD did not help" in state.unit_status.message
-    stamp = machine.folder / "state/microcloud-0/restarted-lxd"
     os.utime(stamp, (time.time() - 4000, time.time() - 4000))
     machine.lxd.local_status = ""
     state = tick(machine)
     assert state.unit_status == testing.ActiveStatus("1 member")
+
+
+def test_a_restart_that_a_dead_hook_announced_and_did_not_do_is_done(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    cloudy(machine)
+    machine.lxd.local_status = "Unavailable"
+    monkeypatch.setattr("cloud.ovn.HEAL_TIMEOUT", 0.1)
+    stamp = machine.folder / "state/microcloud-0/restarted-lxd"
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(str(machine.lxd.pid))
+    tick(machine)
+    assert machine.snap_calls == ["restart --reload lxd.daemon"]
 
 
 # The settings of UPLINK, later

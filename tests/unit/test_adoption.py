@@ -1,0 +1,69 @@
+"""Clusters that were there before Juju came: taken as they are, or refused with both names."""
+
+from __future__ import annotations
+
+from ops import testing
+
+import peers
+from unit.conftest import Machine, app, bag, published
+
+FIRST = {"initiator": "microcloud/1", "issuer": "microcloud/1"}
+
+
+def in_a_cluster(machine: Machine, *others: str, name: str = "micro1") -> None:
+    machine.install()
+    machine.lxd.name = name
+    machine.lxd.clustered = True
+    machine.lxd.fingerprint = "aaaaaaaaaaaaffff"
+    machine.lxd.members = [name, *others]
+
+
+def beside(cluster: str) -> testing.PeerRelation:
+    """A relation in which microcloud/1 on micro2 is the first, in this cluster."""
+    report = peers.Report(joined=("lxd",), clusters={"lxd": cluster})
+    return testing.PeerRelation(
+        "cluster", local_app_data=app(**FIRST), peers_data={1: published(1, report=report)}
+    )
+
+
+def run(machine: Machine, relation: testing.PeerRelation, leader: bool = False) -> testing.State:
+    state = machine.state(relation=relation, leader=leader)
+    return machine.run(machine.context.on.relation_changed(relation, remote_unit=1), state)
+
+
+def test_a_member_of_the_same_cluster_is_adopted_and_lxd_is_told_its_unit(machine: Machine):
+    in_a_cluster(machine, "micro2")
+    relation = beside("aaaaaaaaaaaa")
+    state = run(machine, relation)
+    (after,) = state.relations
+    assert isinstance(after, testing.PeerRelation)
+    report = bag(after).report
+    assert report.joined == ("lxd",)
+    assert report.clusters == {"lxd": "aaaaaaaaaaaa"}
+    assert machine.lxd.member_config["micro1"]["user.microcloud.unit"] == "microcloud/0"
+    assert not any(request == "PUT /1.0/cluster" for request in machine.lxd.requests)
+
+
+def test_a_member_of_another_cluster_changes_nothing_and_names_both(machine: Machine):
+    in_a_cluster(machine, "micro9")
+    before = dict(machine.lxd.config)
+    state = run(machine, beside("bbbbbbbbbbbb"), leader=True)
+    assert isinstance(state.unit_status, testing.BlockedStatus)
+    said = state.unit_status.message
+    assert "micro1 is in the lxd cluster aaaaaaaaaaaa (micro1, micro9)" in said
+    assert "microcloud/1 in the lxd cluster bbbbbbbbbbbb (micro2)" in said
+    assert machine.lxd.config == before
+    assert not [r for r in machine.lxd.requests if not r.startswith("GET")]
+
+
+def test_a_new_certificate_of_the_common_cluster_is_no_other_cluster(machine: Machine):
+    in_a_cluster(machine, "micro2")
+    state = run(machine, beside("bbbbbbbbbbbb"))
+    assert not isinstance(state.unit_status, testing.BlockedStatus)
+
+
+def test_a_cluster_that_knows_the_machine_by_another_name_is_said(machine: Machine):
+    in_a_cluster(machine, "micro2", name="old-name")
+    state = run(machine, beside("aaaaaaaaaaaa"))
+    assert isinstance(state.unit_status, testing.BlockedStatus)
+    assert "not by the machine's host name, micro1" in state.unit_status.message
