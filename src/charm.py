@@ -48,13 +48,17 @@ class MicrocloudCharm(ops.CharmBase):
             self.on["cluster"].relation_changed,
             self.on["cluster"].relation_departed,
             self.on["local"].storage_attached,
-            self.on["osd"].storage_attached,
         ):
             framework.observe(event, self._on_event)
+        framework.observe(self.on["osd"].storage_attached, self._on_osd_attached)
+        framework.observe(self.on["osd"].storage_detaching, self._on_osd_detaching)
         framework.observe(self.on.stop, self._on_stop)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
         framework.observe(self.on.status_action, self._on_status_action)
         framework.observe(self.on.list_interfaces_action, self._on_list_interfaces_action)
+        framework.observe(self.on.list_disks_action, self._on_list_disks_action)
+        framework.observe(self.on.add_disks_action, self._on_add_disks_action)
+        framework.observe(self.on.remove_disk_action, self._on_remove_disk_action)
 
     def _on_event(self, event: ops.EventBase) -> None:
         departing = getattr(event, "departing_unit", None)
@@ -74,6 +78,25 @@ class MicrocloudCharm(ops.CharmBase):
             self.unit.set_workload_version(world.lxd.server()["environment"]["server_version"])
         except CharmError as fault:
             logger.info("LXD does not tell its version: %s", fault)
+
+    def _on_osd_attached(self, event: ops.StorageAttachedEvent) -> None:
+        import storage
+
+        storage.attached(self, event.storage)
+        self._on_event(event)
+
+    def _on_osd_detaching(self, event: ops.StorageDetachingEvent) -> None:
+        """Empty the disk first.
+
+        A refusal fails the hook: Juju then keeps the storage attached, and tries again.
+        """
+        import storage
+
+        try:
+            self._rest = storage.detaching(self, event.storage)
+        except CharmError as fault:
+            self.unit.status = ops.BlockedStatus(str(fault))
+            raise
 
     def _on_stop(self, event: ops.StopEvent) -> None:
         """Leave the cloud, unless the whole application goes: its cloud stays.
@@ -106,6 +129,40 @@ class MicrocloudCharm(ops.CharmBase):
             event.fail(str(fault))
             return
         event.set_results({"interfaces": json.dumps(found)})
+
+    def _on_list_disks_action(self, event: ops.ActionEvent) -> None:
+        from operations import disks
+
+        try:
+            found = disks.listing(World(self, event="action"))
+        except CharmError as fault:
+            event.fail(str(fault))
+            return
+        event.set_results({"disks": json.dumps(found)})
+
+    def _on_add_disks_action(self, event: ops.ActionEvent) -> None:
+        from operations import disks
+
+        try:
+            added = disks.add(World(self, event="action"), event.params, event.log)
+        except CharmError as fault:
+            event.fail(str(fault))
+            return
+        event.set_results({"disks": json.dumps([dict(disk) for disk in added.disks])})
+        if added.faults:
+            event.fail("; ".join(added.faults))
+        self._rest = World(self, event="action").settle()
+
+    def _on_remove_disk_action(self, event: ops.ActionEvent) -> None:
+        from operations import disks
+
+        try:
+            removed = disks.remove(World(self, event="action"), event.params, event.log)
+        except CharmError as fault:
+            event.fail(str(fault))
+            return
+        event.set_results({"disk": json.dumps(removed)})
+        self._rest = World(self, event="action").settle()
 
 
 if __name__ == "__main__":

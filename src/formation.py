@@ -304,7 +304,6 @@ def _report(view: View) -> Step | None:
         view.problems + used,
         failure,
         view.uplink,
-        view.disks,
         view.matches,
         clusters,
     )

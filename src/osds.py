@@ -7,16 +7,17 @@ only in hooks that may bring news.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import formation
 from cloud import Task
-from errors import DaemonError
+from errors import CharmError, DaemonError
 from record import EMPTY, Record, replace
 from settings import Backing, Settings
 from view import Presence, View
@@ -34,14 +35,10 @@ _OPTIONS = ("ceph-storage", "ceph-wipe", "ceph-encrypt")
 
 
 class Due(Record):
-    """What one look found: disks to take, what is wrong with others, and what to tell the units.
-
-    `count` is the number of this machine's OSDs; `matches` is peers.Report's.
-    """
+    """What one look found: disks to take, what is wrong with some, peers.Report's matches."""
 
     tasks: tuple[Task, ...] = ()
     findings: tuple[str, ...] = ()
-    count: int = 0
     matches: Mapping[str, tuple[int, ...]] = EMPTY
 
 
@@ -61,14 +58,24 @@ class Released:
         except FileNotFoundError:
             return frozenset()
 
+    def names(self, probe: Probe) -> frozenset[str | None]:
+        """What the kernel calls them now."""
+        return frozenset(probe.resolve(path) for path in self.paths())
+
     def add(self, path: str) -> None:
         """This one is about to be taken out."""
         self._write(self.paths() | {path})
 
-    def discard(self, path: str) -> None:
-        """This one may be taken again."""
-        if path in self.paths():
-            self._write(self.paths() - {path})
+    def discard(self, path: str, probe: Probe) -> None:
+        """The disk that any path leads to may be taken again."""
+        name = probe.resolve(path)
+        rest = (known for known in self.paths() if path != known and probe.resolve(known) != name)
+        if self.paths():
+            self._write(frozenset(rest))
+
+    def cancel(self, path: str) -> None:
+        """It was not taken out."""
+        self._write(self.paths() - {path})
 
     def _write(self, paths: frozenset[str]) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,18 +100,18 @@ class Osds:
         self._config = "\0".join(str(config.get(option, "")) for option in _OPTIONS)
         self._settled = folder / "settled-disks"
         self._storages = storages
-        self._seen: tuple[int, Choice, tuple[Choice, ...]] | None = None
+        self._seen: tuple[Choice, tuple[Choice, ...]] | None = None
         self.released = Released(folder)
 
     # Looking
 
-    def survey(self, settings: Settings, mine: Iterable[Osd]) -> Survey:
-        """Look at all disks, `mine` being OSDs; raises CharmError if LXD does not tell."""
+    def survey(self, settings: Settings) -> Survey:
+        """Look at all disks; raises CharmError if a daemon does not tell of them."""
         from machine import osds
         from machine.diskprobe import HostProbe
 
         owners = dict.fromkeys(self._local_paths(settings), LOCAL)
-        owners |= {osd.path: f"osd.{osd.number}" for osd in mine}
+        owners |= {osd.path: f"osd.{osd.number}" for osd in self.mine()}
         return osds.survey(self._resources(), HostProbe(), owners)
 
     def mine(self) -> tuple[Osd, ...]:
@@ -158,8 +165,8 @@ class Osds:
         """
         assert view.settings is not None
         if not self.need_a_look(event):
-            return Due(count=view.mine.report.disks, matches=view.mine.report.matches)
-        count, choice, attached = self._look(view.settings)
+            return Due(matches=view.mine.report.matches)
+        choice, attached = self._look(view.settings)
         key = f"{zlib.crc32(self._config.encode()):08x}"
         wrong = self._miscounts(view, key, choice, told)
         findings = [finding for one in (*attached, choice) for finding in one.findings]
@@ -172,7 +179,7 @@ class Osds:
             self._settle()
         tasks = (Task(f"disk {take.path} for Ceph", partial(self._take, take)) for take in takes)
         matches = {key: choice.matches} if choice.matches else {}
-        return Due(tuple(tasks), tuple(findings), count, matches)
+        return Due(tuple(tasks), tuple(findings), matches)
 
     def _miscounts(
         self, view: View, key: str, choice: Choice, told: Report
@@ -199,18 +206,17 @@ class Osds:
             return None
         return tuple(f"ceph-storage: {finding}" for one in wrong for finding in one)
 
-    def _look(self, settings: Settings) -> tuple[int, Choice, tuple[Choice, ...]]:
-        """The number of OSDs here, what the configuration chooses, what each storage does."""
+    def _look(self, settings: Settings) -> tuple[Choice, tuple[Choice, ...]]:
+        """What the configuration chooses, and what each attached storage does."""
         if self._seen is None:
             from machine import osds
             from machine.encryption import unsupported
 
-            mine = self.mine()
-            seen = self.survey(settings, mine)
+            seen = self.survey(settings)
             first, *rest = (
                 osds.choose(wish, seen, unsupported) for wish in self.wishes(settings, seen)
             )
-            self._seen = (len(mine), first, tuple(rest))
+            self._seen = (first, tuple(rest))
         return self._seen
 
     def wishes(self, settings: Settings, seen: Survey) -> Iterator[Wish]:
@@ -224,7 +230,7 @@ class Osds:
             "ceph-wipe=true",
             wipe=wanted.wipe,
             encrypt=wanted.encrypt,
-            released=self.released.paths(),
+            released=self.released.names(seen.probe),
         )
         yield replace(
             base,
@@ -256,6 +262,20 @@ class Osds:
         self._seen = None
 
     # Acting
+
+    @contextlib.contextmanager
+    def releasing(self, path: str) -> Iterator[None]:
+        """A disk is taken out of Ceph, and stays out though it is wished for.
+
+        That is written down first: a hook that dies in between must not lead to its return.
+        """
+        self.released.add(path)
+        try:
+            yield
+        except CharmError:
+            self.released.cancel(path)
+            raise
+        self.stir()
 
     def _take(self, take: Take, _lxd: Lxd) -> None:
         self._seen = None

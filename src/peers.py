@@ -64,10 +64,9 @@ class Report(Record):
 
     `joined`: the services it is a member of; `parts`: the cluster-wide pools and networks of
     which it has set up its own part; `problems`: what a person has to put right on it first;
-    `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it; `disks`:
-    how many OSDs it has, so that the others look at Ceph when it has more; `matches`: how many
-    of its disks each filter of `ceph-storage` finds, by a number for that configuration;
-    `clusters`: which cluster of a service it is in, by the service.
+    `uplink`: its interface that is fit to be `UPLINK`'s, if the network waits for it; `matches`:
+    how many of its disks each filter of `ceph-storage` finds, by a number for that
+    configuration; `clusters`: which cluster of a service it is in, by the service.
     """
 
     joined: tuple[str, ...] = ()
@@ -75,7 +74,6 @@ class Report(Record):
     problems: tuple[str, ...] = ()
     failure: Failure | None = None
     uplink: str = ""
-    disks: int = 0
     matches: Mapping[str, tuple[int, ...]] = EMPTY
     clusters: Mapping[str, str] = EMPTY
 
@@ -90,7 +88,6 @@ class Report(Record):
             tuple(data.get("problems", ())),
             Failure(**failure) if failure else None,
             data.get("uplink", ""),
-            data.get("disks", 0),
             {key: tuple(counts) for key, counts in data.get("matches", {}).items()},
             data.get("clusters", {}),
         )

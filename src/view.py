@@ -81,8 +81,8 @@ class View(Record):
     (update-status). `retry` says that this hook may try again what failed repeatedly: it is a
     periodic or a person's one. `now` is in seconds since the epoch. `uplink` is what this unit
     has to say of its interface for the network `UPLINK`.
-    `supply` names the tasks that give disks to Ceph, `disks` and `matches` are peers.Report's,
-    and `planned` is how many units Juju means there to be, 0 while that does not matter.
+    `supply` names the tasks that give disks to Ceph, `matches` is peers.Report's, and
+    `planned` is how many units Juju means there to be, 0 while that does not matter.
     """
 
     me: str
@@ -108,7 +108,6 @@ class View(Record):
     advice: tuple[str, ...] = ()
     uplink: str = ""
     supply: tuple[str, ...] = ()
-    disks: int = 0
     matches: Mapping[str, tuple[int, ...]] = EMPTY
     planned: int = 0
 

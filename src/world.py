@@ -58,6 +58,11 @@ class Ticket(Record):
     member_config: tuple[Mapping[str, str], ...]
 
 
+def folder_of(charm: ops.CharmBase) -> Path:
+    """Where the charm keeps what this machine has to remember from hook to hook."""
+    return STATE / charm.unit.name.replace("/", "-")
+
+
 class World:
     """Juju and the daemons of one machine, for the length of one hook."""
 
@@ -71,7 +76,7 @@ class World:
         self._departed = departed
         self._relation = charm.model.get_relation("cluster")
         self._name = socket.gethostname()
-        folder = STATE / charm.unit.name.replace("/", "-")
+        folder = folder_of(charm)
         self._key = sealing.KeyFile(folder / "key")
         self.lxd = Lxd(folder)
         self.microceph = Microceph(folder, self._ceph_options)
@@ -202,7 +207,6 @@ class World:
             leaving=self._leaving,
             faults=tuple(self._faults.values()),
             uplink=units[me].report.uplink,
-            disks=units[me].report.disks,
             matches=units[me].report.matches,
         )
         return self._look_into(view, services["lxd"]) if self._settings else view
@@ -382,7 +386,6 @@ class World:
         return replace(
             view,
             supply=tuple(tasks),
-            disks=due.count,
             matches=due.matches,
             faults=view.faults + due.findings,
         )

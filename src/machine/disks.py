@@ -182,7 +182,7 @@ def unfit(
     """
     reasons = [*_unusable(disk, minimum, what)]
     if disk.owner:
-        reasons.append(f"is used by {disk.owner}")
+        return (*reasons, f"is used by {disk.owner}")
     reasons += disk.uses
     if disk.mounted and not any("mounted" in use for use in disk.uses):
         reasons.append("is mounted, or a partition of it is")
@@ -218,8 +218,8 @@ def human(size: int) -> str:
     return f"{value:.1f} TiB"
 
 
-def to_json(disk: Disk, reasons: Sequence[str]) -> dict[str, object]:
-    """A disk as the action `list-disks` shows it; `reasons` are those of `unfit`."""
+def to_json(disk: Disk, ceph: Sequence[str], local: Sequence[str]) -> dict[str, object]:
+    """A disk as the action `list-disks` shows it, with the reasons against each use of it."""
     return {
         "id": disk.id,
         "path": disk.path,
@@ -232,6 +232,6 @@ def to_json(disk: Disk, reasons: Sequence[str]) -> dict[str, object]:
         "partitions": list(disk.partitions),
         "holds": list(disk.signatures),
         "used-by": disk.owner or None,
-        "eligible": not reasons,
-        "reasons": list(reasons),
+        "ceph": {"eligible": not ceph, "reasons": list(ceph)},
+        "local": {"eligible": not local, "reasons": list(local)},
     }

@@ -53,8 +53,8 @@ class Wish(Record):
 
     `paths` name disks, `filters` find them. `option` is what they were given in, `wiping` what
     allows to erase a disk. `wipe` and `encrypt` are for the paths. Disks that are `attached`
-    (their ids) are others' to wish for. What was taken out of Ceph on purpose, `released`, is
-    not taken.
+    are others' to wish for; what was taken out of Ceph on purpose, `released`, is not taken
+    (both by the kernel's names).
     """
 
     option: str
@@ -64,7 +64,7 @@ class Wish(Record):
     attached: Collection[str | None] = ()
     wipe: bool = False
     encrypt: bool = False
-    released: Collection[str] = ()
+    released: Collection[str | None] = ()
 
 
 class Choice(Record):
@@ -124,7 +124,7 @@ class _Choosing:
 
     def take(self, disk: Disk, wipe: bool, encrypt: bool) -> None:
         """Take a disk, or say why not; nothing if it is an OSD or was taken out of Ceph."""
-        if disk.owner.startswith(OSD) or disk.path in self._wish.released:
+        if disk.owner.startswith(OSD) or disk.id in self._wish.released:
             return
         reasons = machine_disks.unfit(disk, wipe=wipe, option=self._wish.wiping)
         self.findings += [f"{disk.path} {reason}" for reason in reasons]

@@ -193,10 +193,10 @@ def test_human(size: int, text: str) -> None:
 
 
 def test_json() -> None:
-    shown = json.loads(json.dumps(to_json(VDC, unfit(VDC))))
-    assert shown["eligible"] is False
-    assert shown["reasons"] == [f"holds a btrfs file system labelled x{WIPE}"]
-    assert to_json(SDB, unfit(SDB))["eligible"] is True
+    shown = json.loads(json.dumps(to_json(VDC, unfit(VDC), ())))
+    reason = f"holds a btrfs file system labelled x{WIPE}"
+    assert shown["ceph"] == {"eligible": False, "reasons": [reason]}
+    assert shown["local"] == {"eligible": True, "reasons": []}
 
 
 @pytest.mark.parametrize(

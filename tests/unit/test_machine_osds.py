@@ -65,7 +65,7 @@ def names(choice: Choice) -> list[str]:
         (wish("/dev/loop7"), []),  # so is this one, which LXD does not list
         (wish(ID + "sdh", wipe=True), ["sdh"]),
         (wish(ID + "sdb", ID + "sdc", attached=("sdc",)), ["sdb"]),
-        (wish(ID + "sdb", ID + "sdc", released=(ID + "sdb",)), ["sdc"]),
+        (wish(ID + "sdb", ID + "sdc", released=("sdb",)), ["sdc"]),
         (find("size == 10GiB || size == 20GiB"), ["sdb", "sdc"]),
         (find("size == 20GiB || size == 8GiB"), ["sdc"]),  # not the pool local's
         (find("size == 40GiB", wipe=True), ["sdh"]),
