@@ -75,6 +75,8 @@ class Unit:
     hooks: int = 0
     steps: int = 0
     running: Iterator[None] | None = None
+    read: set[str] = field(default_factory=set)  # whose bags the present hook has read
+    loaded: dict[str, tuple[Mapping[str, str], peers.UnitBag]] = field(default_factory=dict)
     lost: bool = False
     tick: bool = False
     lease: bool = False  # leader since the hook began, and no long step since
@@ -82,6 +84,24 @@ class Unit:
     @property
     def host(self) -> str:
         return "host-" + self.name.rpartition("/")[2]
+
+
+class _Bags(peers.Bags):
+    """What a unit sees of the others, read once as long as it is the same."""
+
+    def __init__(self, unit: Unit, bags: Mapping[str, Mapping[str, str]]) -> None:
+        super().__init__(tuple(bags), bags.__getitem__)
+        self._unit, self._all = unit, bags
+
+    def __getitem__(self, name: str) -> peers.UnitBag:
+        if name == self._unit.name or name not in self._all:
+            return super().__getitem__(name)
+        self._unit.read.add(name)
+        bag = self._all[name]
+        known = self._unit.loaded.get(name)
+        if known is None or known[0] is not bag:
+            known = self._unit.loaded[name] = bag, peers.UnitBag.load(bag)
+        return known[1]
 
 
 class Simulation:
@@ -107,6 +127,9 @@ class Simulation:
         self.units[self.leader].queued.append("leader_elected")
         self.clock = 0
         self.tokens_issued = 0
+        self.bags_read: list[int] = []  # by each hook, as each is a call to Juju
+        self._changed = True
+        self._perhaps: list[Unit] = []
         self.joins_now: set[str] = set()
         self.most_joins = 0
 
@@ -121,6 +144,7 @@ class Simulation:
     def elect(self, name: str) -> None:
         if name != self.leader:
             self.leader = name
+            self._changed = True
             self.units[name].queued.append("leader_elected")
 
     def next_event(self, unit: Unit) -> tuple[str, str] | None:
@@ -147,24 +171,20 @@ class Simulation:
     def run(self, rounds: int, *, update_status: bool = True) -> bool:
         """Let hooks run until nothing is left to run; False if `rounds` were not enough."""
         quiet = 0
+        self._changed = True
         for _ in range(rounds):
             self.clock += 1
             self._disturb()
-            ready = [unit for unit in self.units.values() if not unit.lost]
-            busy = [unit for unit in ready if unit.running or self.next_event(unit)]
-            if not busy:
+            unit = self._pick()
+            if unit is None:
                 if not update_status or quiet == 2:
                     return True
                 quiet += 1
                 self.clock += 300
-                for unit in ready:
-                    unit.tick = True
+                for unit in self.units.values():
+                    unit.tick = not unit.lost
+                self._changed = True
                 continue
-            unit = self.random.choice(busy)
-            if unit.running is None:
-                event = self.next_event(unit)
-                assert event is not None
-                unit.running = self._hook(unit, *event)
             before = len(self.tokens())
             try:
                 next(unit.running)
@@ -177,6 +197,28 @@ class Simulation:
                 quiet = 0
         return False
 
+    def _pick(self) -> Unit | None:
+        """A unit at random of those that have something to do; its hook runs then.
+
+        Who was found idle stays so until something is committed: looking at everybody in each
+        round would take longer than the hooks.
+        """
+        if self._changed:
+            self._perhaps = [unit for unit in self.units.values() if not unit.lost]
+            self._changed = False
+        while self._perhaps:
+            place = self.random.randrange(len(self._perhaps))
+            unit = self._perhaps[place]
+            if unit.running is None:
+                event = self.next_event(unit)
+                if event is None:
+                    self._perhaps[place] = self._perhaps[-1]
+                    self._perhaps.pop()
+                    continue
+                unit.running = self._hook(unit, *event)
+            return unit
+        return None
+
     def _disturb(self) -> None:
         leader = self.units.get(self.leader)
         if leader and leader.running and leader.lease:
@@ -186,6 +228,7 @@ class Simulation:
 
     def _hook(self, unit: Unit, event: str, about: str) -> Iterator[None]:
         unit.hooks += 1
+        unit.read.clear()
         unit.lease = self.leader == unit.name
         self._receive(unit, event, about)
         app_seen = self.app_version
@@ -207,6 +250,7 @@ class Simulation:
             raise AssertionError(f"{unit.name} does not come to rest")
         if draft.wrote_app and self.leader != unit.name:
             raise Crash  # Juju refuses the commit
+        self.bags_read.append(len(unit.read))
         self._commit(unit, draft)
         self._handled(unit, event, about, app_seen)
 
@@ -237,9 +281,11 @@ class Simulation:
         if draft.wrote_app and draft.app != self.app_bag:
             self.app_bag = draft.app
             self.app_version += 1
+            self._changed = True
         if draft.own != unit.bag:
             unit.bag = draft.own
             unit.version += 1
+            self._changed = True
 
     def _maybe_crash(self) -> None:
         if self.random.random() < self.faults.crash:
@@ -266,7 +312,7 @@ class Simulation:
             problems=(),
             formation=committed,
             draft=peers.Formation.load(draft.app.get("formation", "")),
-            units=peers.Bags(tuple(bags), lambda name: bags[name]),
+            units=_Bags(unit, bags),
             services={name: self._service(unit, name) for name in self.clusters},
             has_key=unit.has_key,
             identity_is_current=me.identity is not None,
