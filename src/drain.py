@@ -8,7 +8,7 @@ note of that, so that whichever hook goes on starts it again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -94,28 +94,34 @@ def _local_pools(lxd: Lxd) -> Iterator[str]:
             yield pool["name"]
 
 
-def drain(lxd: Lxd, name: str, members: Iterable[Member], *, move: bool) -> None:
-    """Empty the member; without `move` only if there is nothing to be moved.
+def stuck(lxd: Lxd, name: str, *, move: bool) -> tuple[str, ...]:
+    """Why the member cannot be emptied, before anything is done; `move`: things may be moved."""
+    left = [item for item in look(lxd, name) if item.why or not move]
+    return (_sentence(name, left, move=move),) if left else ()
+
+
+def drain(lxd: Lxd, name: str, members: Iterable[Member]) -> None:
+    """Empty the member, as far as `stuck` has found nothing.
 
     Raises:
-        CannotLeave: something stays, which the sentence lists; instances run as before.
+        CannotLeave: something stays, which the sentence lists; its instances run as before.
     """
     _start_moved(lxd, name)
-    held = look(lxd, name)
-    stuck = [item for item in held if item.why or not move]
-    if not stuck:
-        targets = [m.name for m in members if m.is_available and m.name != name]
-        stuck = [left for item in held if (left := _move(lxd, name, targets, item))]
-        _start_moved(lxd, name)
-    if stuck:
-        raise CannotLeave(
-            f"{name} cannot leave the cloud, as it holds {', '.join(map(str, stuck))}; "
-            + _way_out(stuck, move=move)
-        )
+    targets = [m.name for m in members if m.is_available and m.name != name]
+    left = [still for item in look(lxd, name) if (still := _move(lxd, name, targets, item))]
+    _start_moved(lxd, name)
+    if left:
+        raise CannotLeave(_sentence(name, left, move=True))
 
 
-def _way_out(stuck: Iterable[Held], *, move: bool) -> str:
-    if move or all(item.why for item in stuck):
+def _sentence(name: str, left: Sequence[Held], *, move: bool) -> str:
+    return f"{name} cannot leave the cloud, as it holds {', '.join(map(str, left))}; " + _way_out(
+        left, move=move
+    )
+
+
+def _way_out(left: Iterable[Held], *, move: bool) -> str:
+    if move or all(item.why for item in left):
         return "move or delete them, and Juju's next try of this hook goes on"
     return (
         "move or delete them (lxc move NAME --target MEMBER), or have them moved by "

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import drain
+import drain_ceph
 from cloud import MARK, VOLUMES, members
 from cloud.pools import LOCAL
 from drain import CannotLeave
@@ -53,7 +54,11 @@ def leave(world: World) -> None:
     # What LXD's networks and pools needed goes after it; none if an earlier try got this far.
     for name, driver in world.services.items():
         state = view.services[name]
-        if name != "lxd" and state.presence is Presence.MEMBER and len(state.members) > 1:
+        if name == "lxd" or state.presence is not Presence.MEMBER or len(state.members) == 1:
+            continue
+        if name == "microceph":
+            drain_ceph.leave(world.microceph, view.name)
+        else:
             driver.remove(view.name, force=False)
 
 
@@ -107,19 +112,39 @@ def _between(world: World) -> list[str]:
 
 
 def _empty(world: World) -> None:
-    view = world.view
+    """Instances, volumes and disks go elsewhere; if something cannot, nothing does."""
+    view, lxd = world.view, world.lxd
     move = view.settings is not None and view.settings.on_removal == "move"
+    has_ceph = _is_member(world, "microceph")
+    wrong = drain_ceph.findings(world.microceph, view.name) if has_ceph else ()
+    held = drain.stuck(lxd, view.name, move=move)
+    if held or wrong:
+        raise CannotLeave("; ".join([*held, *(f"{view.name} cannot leave: {w}" for w in wrong)]))
     if move:
         world.say("moving instances to other members")
-    drain.drain(world.lxd, view.name, world.lxd.members(), move=move)
+    drain.drain(lxd, view.name, lxd.members())
+    if has_ceph:
+        drain_ceph.hand_over(world.microceph, view.name, _staying(world))
+        drain_ceph.drain(world.microceph, lxd, view.name, world.say)
 
 
 def _hand_over(world: World) -> None:
     """What the others need of this member they get from another one before it goes."""
-    if world.view.services.get("microovn", None) is not None:
+    if _is_member(world, "microovn"):
         from cloud import ovn
 
-        ovn.hand_over(world.microovn, world.lxd, world.view.name)
+        ovn.hand_over(world.microovn, world.lxd, world.view.name, _staying(world))
+
+
+def _is_member(world: World, service: str) -> bool:
+    state = world.view.services.get(service)
+    return state is not None and state.presence is Presence.MEMBER
+
+
+def _staying(world: World) -> list[str]:
+    """The members that may take something over."""
+    name = world.view.name
+    return [m.name for m in world.lxd.members() if m.is_available and m.name != name]
 
 
 def _release_volumes(lxd: Lxd, name: str) -> None:

@@ -396,7 +396,10 @@ class World:
             return None
         from cloud import ceph
 
-        return ceph.look(self.microceph, service, deep=issuer and self._asks_ceph)
+        # What a member that has gone ran is looked for where it may have become known.
+        some_gone = issuer and self._event in ("update_status", "cluster_relation_departed")
+        fit = tuple(_settled(view, service, "microceph")) if some_gone else ()
+        return ceph.look(self.microceph, service, deep=issuer and self._asks_ceph, fit=fit)
 
     def _look_at_ovn(self, view: View, facts: cloud.Facts, issuer: bool) -> Ovn | None:
         service = view.services.get("microovn")
@@ -414,7 +417,7 @@ class World:
         if issuer:
             if self._settings.uplink and not uplink:
                 more["uplinks"] = _uplinks(view)
-            more["fit"] = tuple(_settled(view, service))
+            more["fit"] = tuple(_settled(view, service, "microovn"))
         deep = self._event == "update_status"
         return ovn.look(self.microovn, service, self._name, deep=deep, **more)
 
@@ -563,6 +566,10 @@ class World:
         # Since the plan looked it may have joined again, with another issuer's token.
         members = service.look().members
         if any(member.name == step.name and not member.online for member in members):
+            if step.service == "microceph":
+                import drain_ceph
+
+                drain_ceph.forget(self.microceph, step.name, force=False)
             service.remove(step.name, force=True)
 
     def _act_ensure(self, step: formation.Ensure) -> None:
@@ -612,12 +619,13 @@ def _uplinks(view: View) -> dict[str, str]:
     return found
 
 
-def _settled(view: View, service: ServiceView) -> Iterator[str]:
-    """The members of OVN that are online and whose unit is no longer joining."""
+def _settled(view: View, service: ServiceView, name: str) -> Iterator[str]:
+    """The members of a service that may take something over: here to stay, and done joining."""
     online = {member.name for member in service.members if member.online}
+    away = {m.name for m in view.services["lxd"].members if not m.is_available}
     for unit, bag in view.units.items():
-        joined = unit == view.me or "microovn" in bag.report.joined
-        if bag.identity and joined and bag.identity.name in online:
+        joined = unit == view.me or name in bag.report.joined
+        if bag.identity and joined and bag.identity.name in online - away:
             yield bag.identity.name
 
 

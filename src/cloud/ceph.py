@@ -37,24 +37,35 @@ REASONS = 3  # of Ceph's for not being well, as many as a status line bears
 class Ceph(Record):
     """Ceph as this member sees it; a part of `Cloud`.
 
-    `members` are names, `health` is None where nobody has asked for it.
+    `members` are names, `health` is None where nobody has asked for it. `lacking`: a service
+    that too few members run, and who may run it; looked for only in some hooks.
     """
 
     driver: Microceph
     members: frozenset[str]
     osds: tuple[Osd, ...] = ()
     health: Health | None = None
+    lacking: tuple[str, str] | None = None
 
 
-def look(driver: Microceph, service: ServiceView, *, deep: bool) -> Ceph:
+def look(
+    driver: Microceph, service: ServiceView, *, deep: bool, fit: Collection[str] = ()
+) -> Ceph:
     """Ask MicroCeph; `deep`: and Ceph how it is, which takes a while.
+
+    `fit` are members that may run what a member that has gone ran, if that is looked for.
 
     Raises:
         CharmError: MicroCeph does not tell.
     """
     osds = driver.disks()
     health = _health(driver) if deep and osds else None
-    return Ceph(driver, service.names, osds, health)
+    lacking = None
+    if fit:
+        import drain_ceph
+
+        lacking = drain_ceph.next_service(driver, fit, len(service.members))
+    return Ceph(driver, service.names, osds, health, lacking)
 
 
 def _health(driver: Microceph) -> Health:
@@ -70,10 +81,17 @@ def _health(driver: Microceph) -> Health:
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """What is due for Ceph's pools."""
     ceph = cloud.ceph
-    if ceph is None or not cloud.issuer or not ceph.osds:
+    if ceph is None or not cloud.issuer:
         return
-    if min(COPIES, len(ceph.osds)) > int(cloud.facts.config.get(COPIES_KEY) or 0):
-        yield Task("copies of what Ceph holds", partial(_replicate, ceph))
+    if ceph.lacking:
+        service, member = ceph.lacking
+        yield Task(f"{service} of Ceph on {member}", lambda _: ceph.driver.enable(service, member))
+    staying = [osd for osd in ceph.osds if osd.member not in cloud.facts.leaving]
+    if not staying:
+        return
+    copies = min(COPIES, len(staying))
+    if copies > int(cloud.facts.config.get(COPIES_KEY) or 0):
+        yield Task("copies of what Ceph holds", partial(_replicate, ceph, copies))
     # Every LXD makes its part of a pool, so Ceph has to be there.
     if not ceph.members >= set(cloud.facts.members):
         return
@@ -133,8 +151,8 @@ def advice(cloud: Cloud) -> Iterator[str]:
 # Doing it
 
 
-def _replicate(ceph: Ceph, lxd: Lxd) -> None:
-    keep_copies(ceph.driver, lxd, min(COPIES, len(ceph.osds)))
+def _replicate(ceph: Ceph, copies: int, lxd: Lxd) -> None:
+    keep_copies(ceph.driver, lxd, copies)
 
 
 def keep_copies(driver: Microceph, lxd: Lxd, copies: int, *, fewer: bool = False) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -165,24 +165,33 @@ def _next_central(ovn: Ovn) -> str:
     return next((name for name in ovn.fit if name not in ovn.centrals), "")
 
 
-def hand_over(driver: Microovn, lxd: Lxd, name: str) -> None:
-    """Before a member leaves: another one runs OVN's databases, and LXD asks only who stays."""
+def hand_over(driver: Microovn, lxd: Lxd, name: str, staying: Iterable[str]) -> None:
+    """Before a member leaves LXD: its databases are elsewhere, and LXD asks there.
+
+    LXD takes the member's part of its networks away by asking the databases' leader, so the
+    member must not be that leader any more, or be missing among the addresses.
+    """
     from services.microovn import CENTRALS, connections
 
+    if driver.external_centrals():
+        return
     service = driver.look()
     centrals = driver.centrals()
-    if name not in centrals or len(service.members) == 1 or driver.external_centrals():
-        return
-    staying = [m.name for m in lxd.members() if m.is_available and m.name != name]
-    online = {m.name for m in service.members if m.online}
-    rest = [central for central in centrals if central != name]
-    new = next((m for m in staying if m in online and m not in rest), "")
-    if new and len(rest) < CENTRALS:
-        driver.enable_central(new)
-        rest.append(new)
+    if name in centrals:
+        online = {m.name for m in service.members if m.online}
+        rest = [central for central in centrals if central != name]
+        new = next((m for m in staying if m in online and m not in rest), "")
+        if new and len(rest) < CENTRALS:
+            driver.enable_central(new)
+            rest.append(new)
+        if not rest:
+            return
+        driver.disable_central(name)
+        centrals = tuple(sorted(rest))
     if "ovn_dynamic_northbound_connection" not in lxd.server()["api_extensions"]:
-        addresses = connections(service.members, sorted(rest), NB_PORT)
-        lxd.patch("", {"config": {NB_KEY: ",".join(addresses)}})
+        northbound = connections(service.members, centrals, NB_PORT)
+        if set(_split(lxd.server()["config"].get(NB_KEY, ""))) != set(northbound):
+            lxd.patch("", {"config": {NB_KEY: ",".join(northbound)}})
 
 
 def _key_is_wrong(cloud: Cloud, ovn: Ovn) -> bool:

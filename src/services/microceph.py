@@ -118,10 +118,13 @@ class Microceph(Microcluster):
         if wrong:
             raise DaemonError("; ".join(wrong))
 
-    def remove_disk(self, number: int, *, force: bool = False, timeout: float = 1800) -> None:
+    def remove_disk(
+        self, number: int, *, force: bool = False, confirm: bool = False, timeout: float = 1800
+    ) -> None:
         """Drain an OSD and take its disk out of Ceph, within `timeout` seconds; none: nothing.
 
-        `force`: also if data loses redundancy by it, or is lost.
+        `confirm`: also if copies can then no longer be on different machines; `force`: also if
+        data loses redundancy by it, or is lost.
 
         Raises:
             DaemonError: it refuses, or the OSD is not drained in time.
@@ -132,7 +135,7 @@ class Microceph(Microcluster):
         body = {
             "osdid": number,
             "bypass_safety": force,
-            "confirm_downgrade": force,
+            "confirm_downgrade": force or confirm,
             "prohibit_crush_scaledown": False,
             "timeout": int(timeout),
         }
@@ -153,6 +156,11 @@ class Microceph(Microcluster):
         body = {"name": service, "bool": True, "payload": ""}
         path = f"/1.0/services/{service}?target={member}"
         self.rest.call("PUT", path, body, timeout=CALL_TIMEOUT)
+
+    def disable(self, service: str, member: str) -> None:
+        """Run a service on a member no more."""
+        path = f"/1.0/services/{service}?target={member}"
+        self.rest.call("DELETE", path, timeout=CALL_TIMEOUT)
 
     def pools(self) -> tuple[Pool, ...]:
         """Ceph's pools, by name."""

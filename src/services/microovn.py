@@ -63,6 +63,11 @@ class Microovn(Microcluster):
         self.rest.call("PUT", f"/1.0/service/central?target={name}", {}, timeout=CALL_TIMEOUT)
         self.spread_environment()
 
+    def disable_central(self, name: str) -> None:
+        """Let the member, which is not the last central, run the databases no more."""
+        self.rest.call("DELETE", f"/1.0/service/central?target={name}", {}, timeout=CALL_TIMEOUT)
+        self.spread_environment()
+
     def environment(self) -> Mapping[str, str]:
         """What this member's `ovn.env` says; empty without the file."""
         try:

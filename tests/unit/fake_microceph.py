@@ -67,6 +67,9 @@ class FakeMicroceph(FakeMicrocluster):
                 {"key": key, "value": value, "wait": False} for key, value in self.config.items()
             ]
         self.bodies.append(body)
+        return self._change(call, number, query, body)
+
+    def _change(self, call: str, number: str, query: Query, body: dict[str, Any]) -> Any:
         if call == "POST /1.0/disks":
             return self._add(body)
         if call.startswith("DELETE /1.0/disks/"):
@@ -75,6 +78,8 @@ class FakeMicroceph(FakeMicrocluster):
             ]:
                 raise Refused(400, f"osd.{number} is not here")
             self.disks = [disk for disk in self.disks if disk["osd"] != int(number)]
+        elif call.startswith("DELETE /1.0/services/"):
+            self.services[number].remove(query["target"][0])
         elif call.startswith("PUT /1.0/services/"):
             self.services[number].append(query["target"][0])
         elif call == "PUT /1.0/pools-op":

@@ -37,6 +37,10 @@ class FakeMicroovn(FakeMicrocluster):
             return {"value": self.external, "is_set": bool(self.external)}
         if call == "PUT /1.0/service/central":
             self.centrals.append(query["target"][0])
+        elif call == "DELETE /1.0/service/central":
+            if len(self.centrals) == 1:
+                raise Refused(500, "cannot disable last central node")
+            self.centrals.remove(query["target"][0])
         elif call == "POST /1.0/env":
             self.write_environment()
         else:

@@ -1,0 +1,95 @@
+"""What the tests of membership share: data that must live on, and whether all daemons agree."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import jubilant
+
+from integration import cloud, ovn
+from integration.cloud import APP
+
+CEPH: dict[str, str] = {"microceph-channel": "squid/stable", "ceph-storage": "id == sdb"}
+PATIENCE = 150.0  # seconds for the daemons to agree; the charm looks again every few seconds
+
+
+def launch(juju: jubilant.Juju, unit: str, name: str, member: str) -> None:
+    """A container with something in it, on Ceph."""
+    cloud.lxc(juju, unit, f"launch {ovn.IMAGE} {name} --target {member} --quiet")
+    ovn.inside(juju, unit, name, f"echo data of {name} >/root/precious; sync")
+
+
+def check_data(juju: jubilant.Juju, unit: str, *names: str) -> None:
+    """The containers run, and what was in them is in them still."""
+    states = {one["name"]: one["status"] for one in cloud.lxc_json(juju, unit, "list")}
+    assert states == dict.fromkeys(names, "Running")
+    for name in names:
+        assert ovn.inside(juju, unit, name, "cat /root/precious").strip() == f"data of {name}"
+
+
+def agree(juju: jubilant.Juju, *, healthy: bool = True) -> None:
+    """LXD, Ceph and OVN have the same members, those of Juju's units, and nothing else is left.
+
+    The last of it may be put right by the next update-status only.
+    """
+    units = cloud.units(juju)
+    names = sorted(cloud.hostname(juju, unit) for unit in units)
+    wanted = _wanted(names, healthy)
+    deadline = time.monotonic() + PATIENCE
+    while (found := _told(juju, units[0])) != wanted:
+        assert time.monotonic() < deadline, {
+            key: (found[key], wanted[key]) for key in wanted if found[key] != wanted[key]
+        }
+        time.sleep(1)
+
+
+def _wanted(names: list[str], healthy: bool) -> dict[str, Any]:
+    few = min(3, len(names))
+    return {
+        "lxd": dict.fromkeys(names, "Online"),
+        "trusted": names,
+        "ceph": names,
+        "ovn": names,
+        "chassis": names,
+        "mons": few,
+        "raft": [few, few],
+        "northbound": few,
+        "strangers": [],
+        "crush hosts": names,
+        "health": healthy,
+        "tokens": 0,
+    }
+
+
+def _told(juju: jubilant.Juju, unit: str) -> dict[str, Any]:
+    told = cloud.status(juju, unit)
+    services = told["services"]
+    ceph = json.loads(cloud.sh(juju, unit, "microceph.ceph status --format json"))
+    tree = json.loads(cloud.sh(juju, unit, "microceph.ceph osd tree --format json"))
+    auth = json.loads(cloud.sh(juju, unit, "microceph.ceph auth ls --format json"))["auth_dump"]
+    names = [member["name"] for member in services["microceph"]["members"]]
+    keys = [one["entity"] for one in auth if one["entity"].startswith(("mgr.", "mds."))]
+    tokens = cloud.lxc_json(juju, unit, "operation list")
+    key = cloud.lxc(juju, unit, "config get network.ovn.northbound_connection")
+    return {
+        "lxd": cloud.members(juju, unit),
+        "trusted": sorted(one["name"] for one in cloud.lxc_json(juju, unit, "config trust list")),
+        "ceph": sorted(names),
+        "ovn": sorted(member["name"] for member in services["microovn"]["members"]),
+        "chassis": sorted(told["ovn"].get("chassis", ())),
+        "mons": len(ceph["quorum_names"]),
+        "raft": [len(told["ovn"].get(f"{name}-servers", ())) for name in ("nb", "sb")],
+        "northbound": key.count("ssl:"),
+        "strangers": [key for key in keys if key.partition(".")[2] not in names],
+        "crush hosts": sorted(n["name"] for n in tree["nodes"] if n["type"] == "host"),
+        "health": ceph["health"]["status"] == "HEALTH_OK",
+        "tokens": len([t for t in tokens if t["class"] == "token" and t["status"] == "Running"]),
+    }
+
+
+def remove(juju: jubilant.Juju, *units: str, timeout: float = 300) -> None:
+    """Remove units and wait until they are gone."""
+    juju.remove_unit(*units)
+    juju.wait(lambda s: not set(units) & set(s.apps[APP].units), delay=0.5, timeout=timeout)

@@ -1,0 +1,68 @@
+"""Members leave and come while containers with data run: from four to one, and to three again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jubilant
+import pytest
+
+from integration import cloud, ovn
+from integration.cloud import APP
+from integration.membership import CEPH, agree, check_data, launch, remove
+
+pytestmark = pytest.mark.timeout(1200)
+NAMES = ("c1", "c2", "c3", "c4")
+
+
+@pytest.fixture(scope="module")
+def whole(juju: jubilant.Juju, charm: Path, config, faults) -> jubilant.Juju:
+    """Four members with Ceph and OVN, and a container with data on each."""
+    juju.model_config({"update-status-hook-interval": "10s"})
+    juju.deploy(charm, APP, num_units=4, config={**config, **ovn.UPLINK, **CEPH})
+    cloud.wait_active(juju, 4)
+    agree(juju)
+    first = cloud.units(juju)[0]
+    ovn.import_image(juju, first, str(faults.image()))
+    for name, unit in zip(NAMES, cloud.units(juju), strict=True):
+        launch(juju, first, name, cloud.hostname(juju, unit))
+    return juju
+
+
+def test_a_member_with_instances_stays_until_they_may_be_moved(whole: jubilant.Juju):
+    first, *_, last = cloud.units(whole)
+    name = cloud.hostname(whole, last)
+    whole.remove_unit(last)
+    whole.wait(
+        lambda s: s.apps[APP].units[last].workload_status.message == 'hook failed: "stop"',
+        delay=0.3,
+    )
+    assert f"{name} cannot leave the cloud, as it holds instance c4" in whole.debug_log()
+    assert cloud.members(whole, first)[name] == "Online"
+    check_data(whole, first, *NAMES)
+    whole.config(APP, {"on-removal": "move"})
+    whole.wait(lambda s: last not in s.apps[APP].units, delay=0.5)
+    agree(whole)
+    check_data(whole, first, *NAMES)
+
+
+def test_the_leader_leaves(whole: jubilant.Juju):
+    remove(whole, cloud.leader(whole))
+    cloud.wait_active(whole, 2)
+    agree(whole)
+    check_data(whole, cloud.units(whole)[0], *NAMES)
+
+
+def test_one_member_keeps_everything(whole: jubilant.Juju):
+    remove(whole, cloud.units(whole)[0])
+    cloud.wait_active(whole, 1)
+    # One copy, and nobody to stand in for the metadata server: Ceph warns.
+    agree(whole, healthy=False)
+    check_data(whole, cloud.units(whole)[0], *NAMES)
+
+
+def test_it_grows_to_three_again(whole: jubilant.Juju):
+    whole.add_unit(APP, num_units=2)
+    cloud.wait_active(whole, 3)
+    agree(whole)
+    check_data(whole, cloud.units(whole)[0], *NAMES)
