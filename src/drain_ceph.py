@@ -71,20 +71,26 @@ def hand_over(driver: Microceph, name: str, staying: Iterable[str]) -> None:
 
 def drain(driver: Microceph, lxd: Lxd, name: str, say: Callable[[str], None]) -> None:
     """Take the member's disks out of Ceph, one after the other, none before it is empty."""
-    mine, rest = _split(driver.disks(), name)
+    mine, _ = _split(driver.disks(), name)
     for osd in mine:
-        left = len(driver.disks()) - 1
-        say(f"moving Ceph's data off osd.{osd.number}")
-        if left < PLACES and rest:
-            # Not the other way round: of fewer copies Ceph throws one away at once, and it may
-            # be the one that was to stay.
-            driver.ceph("osd", "out", str(osd.number))
-            _wait(driver, osd, clean=False)
-            _keep_fewer(driver, lxd, left)
-            _wait(driver, osd, clean=True)
-        driver.remove_disk(osd.number, force=left < PLACES, confirm=True, timeout=DRAIN_TIMEOUT)
+        drain_disk(driver, lxd, osd, say)
     with contextlib.suppress(DaemonError):  # it was no host of data
         driver.ceph("osd", "crush", "rm", name)
+
+
+def drain_disk(driver: Microceph, lxd: Lxd, osd: Osd, say: Callable[[str], None]) -> None:
+    """Take one disk of a member that leaves out of Ceph."""
+    disks = driver.disks()
+    left = len(disks) - 1
+    say(f"moving Ceph's data off osd.{osd.number}")
+    if left < PLACES and any(other.member != osd.member for other in disks):
+        # Not the other way round: of fewer copies Ceph throws one away at once, and it may
+        # be the one that was to stay.
+        driver.ceph("osd", "out", str(osd.number))
+        _wait(driver, osd, clean=False)
+        _keep_fewer(driver, lxd, left)
+        _wait(driver, osd, clean=True)
+    driver.remove_disk(osd.number, force=left < PLACES, confirm=True, timeout=DRAIN_TIMEOUT)
 
 
 def _keep_fewer(driver: Microceph, lxd: Lxd, copies: int) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import ops
+from typing import TYPE_CHECKING
 
+import ops
+from ops import hookcmds
+
+import drain_ceph
 import formation
 import osd_removal
-from errors import CharmError
+from errors import CharmError, Findings
 from osds import Released
 from view import Presence
 from world import World, folder_of
+
+if TYPE_CHECKING:
+    from services.microceph import Osd
 
 
 def attached(charm: ops.CharmBase, storage: ops.Storage) -> None:
@@ -22,6 +29,9 @@ def attached(charm: ops.CharmBase, storage: ops.Storage) -> None:
 def detaching(charm: ops.CharmBase, storage: ops.Storage) -> formation.Rest:
     """Take the storage's disk out of Ceph, unless the whole application goes: its cloud stays.
 
+    Of a unit that is being removed, Juju detaches all storage before its `stop`: then Ceph may
+    keep fewer copies, as it does for the disks that the unit leaves with.
+
     Raises:
         CharmError: data or redundancy would be lost, or Ceph does not answer.
     """
@@ -32,11 +42,12 @@ def detaching(charm: ops.CharmBase, storage: ops.Storage) -> formation.Rest:
     if service is not None and service.presence is Presence.BROKEN:
         raise CharmError(f"cannot tell whether {storage.full_id} is in use: {service.detail}")
     if service is not None and service.presence is Presence.MEMBER:
-        _release(world, storage)
+        going = hookcmds.goal_state().units[charm.unit.name].status == "dying"
+        _release(world, storage, going=going)
     return formation.look_only(world.view)
 
 
-def _release(world: World, storage: ops.Storage) -> None:
+def _release(world: World, storage: ops.Storage, *, going: bool) -> None:
     from machine.diskprobe import HostProbe
 
     probe = HostProbe()
@@ -44,4 +55,15 @@ def _release(world: World, storage: ops.Storage) -> None:
     for osd in world.osds.mine():
         if name is not None and probe.resolve(osd.path) == name:
             with world.osds.releasing(osd.path):
-                osd_removal.remove(world.microceph, osd, tell=world.say)
+                if going:
+                    _leave_with(world, osd)
+                else:
+                    osd_removal.remove(world.microceph, osd, tell=world.say)
+
+
+def _leave_with(world: World, osd: Osd) -> None:
+    name = world.view.name
+    wrong = drain_ceph.findings(world.microceph, name)
+    if wrong:
+        raise Findings(f"{name} cannot leave: {finding}" for finding in wrong)
+    drain_ceph.drain_disk(world.microceph, world.lxd, osd, world.say)

@@ -96,9 +96,10 @@ def test_disks_are_added_and_removed_under_data(three: jubilant.Juju, lab: str):
         check_data(three)
     assert set(osds(three)) == first
     wait_healthy(three)
-    assert f"cannot remove osd.{min(first)}: Ceph needs at least 3 OSDs and has 3" in refused(
-        three, cloud.units(three)[0], "remove-disk", osd=str(of(three, cloud.units(three)[0])[0])
-    )
+    unit = cloud.units(three)[0]
+    (last,) = of(three, unit)
+    reason = f"cannot remove osd.{last}: Ceph needs at least 3 OSDs and has 3"
+    assert reason in refused(three, unit, "remove-disk", osd=f"osd.{last}")
 
 
 def attach(juju: jubilant.Juju, unit: str) -> tuple[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,6 +35,13 @@ elif words[:2] == ["osd", "safe-to-destroy"]:
         busy.write_text(str(left)) if left else busy.unlink()
         sys.exit("Error EBUSY: OSD(s) 1 have 7 pgs currently mapped to them.")
     print(json.dumps({"safe_to_destroy": [int(words[2].removeprefix("osd."))]}))
+elif words == ["df"]:
+    print(json.dumps({"pools": [{"name": "lxd_remote", "stats": {"stored": 1000}}]}))
+elif words == ["osd", "dump"]:
+    print(json.dumps({"epoch": 7}))
+elif words == ["pg", "ls"]:
+    print(json.dumps({"pg_stats": [
+        {"state": "active+clean", "reported_epoch": "7", "up": [2, 3], "acting": [2, 3]}]}))
 elif words == ["status"]:
     print(json.dumps({"health": {"status": "HEALTH_OK"}, "osdmap": {}}))
 else:
@@ -254,6 +263,22 @@ def test_force_names_the_osd(six: Machine):
 # Storage that is detached
 
 
+@pytest.fixture(autouse=True)
+def goal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Juju's `goal-state`, which ops.testing leaves to the machine; set the unit's status."""
+    tool = machine.folder / "tools/goal-state"
+    tool.parent.mkdir()
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+
+    def be(status: str) -> None:
+        units = {"microcloud/0": {"status": status, "since": "2026-01-01 00:00:00Z"}}
+        tool.write_text(f"#!/bin/sh\necho '{json.dumps({'units': units, 'relations': {}})}'\n")
+        tool.chmod(0o755)
+
+    be("active")
+    return be
+
+
 def detach(machine: Machine, name: str, **more: Any) -> testing.State:
     storage = testing.Storage("osd", index=0)
     machine.probe.nodes[str(storage.get_filesystem(machine.context))] = name
@@ -282,6 +307,15 @@ def test_the_cloud_stays_when_the_application_goes(six: Machine):
     without(six, 4, 5, 6)
     detach(six, "sdb", planned_units=0)
     assert len(osds(six)) == 3
+
+
+def test_a_unit_that_is_removed_takes_its_storage_with_it(six: Machine, goal):
+    """With fewer copies, as for all disks of a member that leaves; not with the last data."""
+    without(six, 4, 5, 6)
+    goal("dying")
+    detach(six, "sdb")
+    assert [disk["osd"] for disk in six.microceph.disks] == [2, 3]
+    assert six.microceph.pools == {"lxd_remote": 2}
 
 
 def test_storage_that_is_attached_anew_is_taken_again(six: Machine):
