@@ -19,7 +19,7 @@ import formation
 from cloud import Task
 from errors import CharmError, DaemonError
 from record import EMPTY, Record, replace
-from settings import Backing, Settings
+from settings import Backing, CephStorage, Settings
 from view import Presence, View
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ class Osds:
             CharmError: a daemon does not tell of them.
         """
         assert view.settings is not None
-        if not self.need_a_look(event):
-            return Due(matches=view.mine.report.matches)
+        if not self.need_a_look(view.settings, event):
+            return Due(matches=view.mine.report.matches if view.settings.ceph.filters else EMPTY)
         choice, attached = self._look(view.settings)
         key = f"{zlib.crc32(self._config.encode()):08x}"
         wrong = self._miscounts(view, key, choice, told)
@@ -224,7 +224,7 @@ class Osds:
         from machine.osds import Wish
 
         wanted = settings.ceph
-        storages = {} if wanted.none else self._storages("osd")
+        storages = self._attached(wanted)
         base = Wish(
             "ceph-storage",
             "ceph-wipe=true",
@@ -241,9 +241,19 @@ class Osds:
         for storage, location in storages.items():
             yield replace(base, option=f"storage {storage}", paths=(location,))
 
-    def need_a_look(self, event: str) -> bool:
+    def need_a_look(self, settings: Settings, event: str) -> bool:
         """Whether something may be due."""
-        return event in NEWS or not self._is_settled()
+        if self._is_settled() and event not in NEWS:
+            return False
+        wanted = settings.ceph
+        if wanted.disks or wanted.filters or self._attached(wanted):
+            return True
+        self._settle()
+        return False
+
+    def _attached(self, wanted: CephStorage) -> Mapping[str, str]:
+        """Where the attached storages are that are to be taken."""
+        return {} if wanted.none else self._storages("osd")
 
     def _is_settled(self) -> bool:
         try:

@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -377,8 +377,8 @@ class World:
     def _look_at_disks(self, view: View) -> View:
         """The disks that are due to become OSDs: all that Juju has attached and config names."""
         assert view.settings is not None
-        if self.osds.need_a_look(self._event):
-            view = replace(view, planned=self._charm.app.planned_units())
+        if self.osds.need_a_look(view.settings, self._event):
+            view = replace(view, planned=self._planned)
         due = self.osds.due(view, self._event, self._told or view.mine.report)
         over = self._done.union(self._faults)
         tasks = {task.name: task for task in due.tasks if task.name not in over}
@@ -447,6 +447,10 @@ class World:
         return preflight.local_config(
             self._settings.local, self.lxd, self._name, locations, claimed
         )
+
+    @cached_property
+    def _planned(self) -> int:
+        return self._charm.app.planned_units()
 
     def _storages(self, name: str) -> Mapping[str, str]:
         """Where the attached storages of one name are, by their full names."""
