@@ -100,6 +100,7 @@ class World:
         self._unsent: dict[str, str] = {}
         self._asks_ceph = self._is_about_ceph()
         self.services = self._services()
+        self._settle_joins()
         self.view = self._look()
         self._told = self.view.mine.report
 
@@ -158,6 +159,16 @@ class World:
                         "members"
                     )
         return found
+
+    def _settle_joins(self) -> None:
+        """Forget the joins whose success this unit has reported in a hook that ended.
+
+        A hook that died between a join and its end leaves the mark of a join under way. Were it
+        kept, a member that does not answer later would be taken for a failed joiner and cleaned.
+        """
+        for name in self._units()[self._charm.unit.name].report.joined:
+            if name in self.services:
+                self.services[name].settle()
 
     def _is_leader(self) -> bool:
         return self._relation is not None and self._charm.unit.is_leader()

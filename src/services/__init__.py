@@ -48,6 +48,10 @@ class Service(Protocol):
         """Clean what a failed or interrupted join left here, unless it succeeded after all."""
         ...
 
+    def settle(self) -> None:
+        """The join that was begun here has come about; `reset` has nothing to clean any more."""
+        ...
+
     def remove(self, name: str, *, force: bool) -> None:
         """Take a member out of the cluster; nothing if it is not one."""
         ...

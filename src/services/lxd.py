@@ -220,6 +220,10 @@ class Lxd:
         with self.calls(timeout) as client:
             self._wait(client, client.api.cluster.put(json=request))
 
+    def settle(self) -> None:
+        """What is here is a member's: it is not to be cleaned, whatever happens."""
+        self._mark.clear()
+
     def reset(self) -> None:
         """Make a LXD that is no member as new.
 

@@ -188,6 +188,10 @@ class Microcluster:
         self._mark.clear()
         logger.info("joined %s as %s", self.title, ticket.name)
 
+    def settle(self) -> None:
+        """What is here is a member's: it is not to be cleaned, whatever happens."""
+        self._mark.clear()
+
     def reset(self) -> None:
         """Make a daemon that is no member as new.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from ops import testing
 
 import peers
@@ -67,3 +69,20 @@ def test_a_cluster_that_knows_the_machine_by_another_name_is_said(machine: Machi
     state = run(machine, beside("aaaaaaaaaaaa"))
     assert isinstance(state.unit_status, testing.BlockedStatus)
     assert "not by the machine's host name, micro1" in state.unit_status.message
+
+
+def test_a_member_whose_join_was_not_seen_to_end_is_never_cleaned(machine: Machine):
+    """Its hook died just then; later LXD does not answer."""
+    in_a_cluster(machine, "micro2")
+    mark = machine.folder / "state/microcloud-0/joining-lxd"
+    mark.parent.mkdir(parents=True)
+    mark.write_text("1")
+    database = machine.folder / "lxd/database"
+    database.mkdir()
+    machine.lxd.refuse = {"GET /1.0": "Daemon is starting up"}
+    relation = beside("aaaaaaaaaaaa")
+    mine = published(0, report=peers.Report(joined=("lxd",)))
+    run(machine, dataclasses.replace(relation, local_unit_data=mine))
+    assert not mark.exists()
+    assert database.exists()
+    assert not [call for call in machine.snap_calls if call.startswith("stop")]
