@@ -536,16 +536,24 @@ def _at_rest(view: View) -> Rest:
         return Rest("active", _summary(view))
     failure = view.mine.report.failure
     if failure is not None:
-        return Rest(
-            "waiting",
-            f"joining {failure.service} failed: {failure.error}; "
-            f"waiting for a new token from {view.formation.issuer or 'a member'}",
-        )
+        return Rest("waiting", _failed(view, failure))
     if view.formation.initiator in ("", view.me):
         return Rest("waiting", "waiting for the leader to choose the initiator")
     if view.formation.issuer not in view.units:
         return Rest("waiting", f"waiting for {view.formation.initiator} to start the cloud")
     return Rest("waiting", f"waiting for a token from {view.formation.issuer}")
+
+
+def _failed(view: View, failure: Failure) -> str:
+    """What failed, where, why, how often, and when it is tried again."""
+    issuer = view.formation.issuer
+    grants = view.units[issuer].grants if issuer in view.units else {}
+    tries = grants[view.me].attempt if view.me in grants else 1
+    often = f", {tries} times" if tries > 1 else ""
+    then = f"waiting for a new token from {issuer or 'a member'}"
+    if tries >= PATIENCE:
+        then = f"{issuer} tries it again with its next update-status"
+    return f"joining {failure.service} on {view.name} failed{often}: {failure.error}; {then}"
 
 
 def _summary(view: View) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cloud
 import formation
 from errors import CharmError
-from view import Presence
+from view import Presence, ServiceView, View
 
 if TYPE_CHECKING:
     from world import World
@@ -51,6 +51,7 @@ def describe(world: World) -> dict[str, Any]:
             }
             for unit, bag in view.units.items()
         },
+        "matrix": matrix(view),
     }
     if view.services["lxd"].presence is Presence.MEMBER:
         told.update(_inside(world))
@@ -63,6 +64,42 @@ def describe(world: World) -> dict[str, Any]:
 
         told["ovn"] = ovn.describe(world)
     return told
+
+
+def matrix(view: View) -> dict[str, dict[str, str]]:
+    """How each machine stands to each cluster, as this machine's daemons tell.
+
+    Of its own machine a unit knows `absent`, `alone`, `pending` (a join that was begun), `member`
+    and `broken`; of the others `member`, `offline`, `pending` (the cluster has a place for it
+    that it does not fill yet) and `absent`. Nothing is told by a daemon that is no member.
+    """
+    names = {bag.identity.name for bag in view.units.values() if bag.identity}
+    for service in view.services.values():
+        names |= service.names
+    return {
+        name: {
+            title: _own(service) if name == view.name else _other(service, name)
+            for title, service in view.services.items()
+        }
+        for name in sorted(names | {view.name})
+    }
+
+
+def _own(service: ServiceView) -> str:
+    if service.joining and service.presence is not Presence.MEMBER:
+        return "pending"
+    return service.presence.value
+
+
+def _other(service: ServiceView, name: str) -> str:
+    if service.presence is not Presence.MEMBER:
+        return "unknown"
+    member = next((member for member in service.members if member.name == name), None)
+    if member is None:
+        return "absent"
+    if "pending" in (word.lower() for word in (*member.roles, member.message)):
+        return "pending"
+    return "member" if member.online else "offline"
 
 
 def _inside(world: World) -> dict[str, Any]:

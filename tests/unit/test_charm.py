@@ -303,6 +303,37 @@ def test_a_token_for_somebody_else_is_reported(machine: Machine, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("attempt", "often", "then"),
+    [
+        (1, "failed: no route", "waiting for a new token from microcloud/1"),
+        (2, "failed, 2 times: no route", "waiting for a new token from microcloud/1"),
+        (3, "failed, 3 times: no route", "microcloud/1 tries it again with its next"),
+    ],
+)
+def test_a_failure_is_told_with_daemon_machine_error_and_next_try(
+    machine: Machine, attempt: int, often: str, then: str
+):
+    machine.install()
+    failure = peers.Failure(attempt, "lxd", "no route")
+    relation = testing.PeerRelation(
+        "cluster",
+        local_app_data=app(initiator="microcloud/1", issuer="microcloud/1"),
+        local_unit_data=published(0, report=peers.Report(failure=failure)),
+        peers_data={
+            1: published(1, grants={"microcloud/0": a_grant(attempt, attempt, 0, tokens={})})
+        },
+    )
+    state = machine.run(
+        machine.context.on.relation_changed(relation, remote_unit=1),
+        machine.state(relation=relation),
+    )
+    assert isinstance(state.unit_status, testing.WaitingStatus)
+    message = state.unit_status.message
+    assert message.startswith(f"joining lxd on micro1 {often}")
+    assert then in message
+
+
+@pytest.mark.parametrize(
     ("config", "sentence"),
     [
         ({"lxd-channel": "no channel"}, "lxd-channel='no channel' is no snap channel"),
@@ -434,12 +465,23 @@ def test_removing_the_application_leaves_the_cloud(machine: Machine):
 
 def test_the_status_action_tells_members_pools_and_networks_as_json(machine: Machine):
     member(machine, "micro2")
-    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    machine.lxd.members.append("micro4")
+    machine.lxd.offline.add("micro4")
+    relation = testing.PeerRelation(
+        "cluster", local_app_data=app(**ISSUER), peers_data={2: published(2)}
+    )
     machine.run(machine.context.on.action("status"), machine.state(relation=relation))
     results = machine.context.action_results
     assert results is not None
     cloud = json.loads(results["cloud"])
-    assert [m["name"] for m in cloud["services"]["lxd"]["members"]] == ["micro1", "micro2"]
+    names = [member["name"] for member in cloud["services"]["lxd"]["members"]]
+    assert names == ["micro1", "micro2", "micro4"]
+    assert {name: row["lxd"] for name, row in cloud["matrix"].items()} == {
+        "micro1": "member",
+        "micro2": "member",
+        "micro3": "absent",
+        "micro4": "offline",
+    }
     assert cloud["storage-pools"]["local"]["status"] == "Created"
     assert cloud["networks"]["lxdbr0"]["kind"] == "bridge"
 
