@@ -390,7 +390,10 @@ class World:
         assert view.settings is not None
         if self.osds.need_a_look(view.settings, self._event):
             view = replace(view, planned=self._planned)
-        due = self.osds.due(view, self._event, self._told or view.mine.report)
+        try:
+            due = self.osds.due(view, self._event, self._told or view.mine.report)
+        except CharmError as fault:  # what is due inside LXD goes on
+            return replace(view, faults=(*view.faults, str(fault)))
         over = self._done.union(self._faults)
         tasks = {task.name: task for task in due.tasks if task.name not in over}
         self._tasks |= tasks

@@ -83,6 +83,30 @@ def test_plain_and_short_forms() -> None:
     assert parse_list("  ", "ceph") == parse_list("[]", "ceph") == ()
 
 
+PRESEED = """
+- find: size > 10GiB && size < 50GiB && type == nvme
+  find_min: 1
+  find_max: 2
+- find: size > 10GiB && size < 50GiB && type == hdd && block_size == 512 && model == 'Samsung %'
+  find_min: 3
+  find_max: 8
+  wipe: false
+  encrypt: true
+"""
+
+
+def test_a_list_as_a_preseed_has_it() -> None:
+    first, second = parse_list(PRESEED, "ceph")
+    assert (first.find_min, first.find_max, first.wipe, first.encrypt) == (1, 2, False, False)
+    assert (second.find_min, second.find_max, second.wipe, second.encrypt) == (3, 8, False, True)
+    nvme = {"size": 20 * GIB, "type": "nvme"}
+    assert first.filter.matches(nvme)
+    assert not first.filter.matches({**nvme, "size": 50 * GIB})
+    disk = {"size": 20 * GIB, "type": "hdd", "block_size": 512, "model": "Samsung %"}
+    assert second.filter.matches(disk)
+    assert not second.filter.matches({**disk, "model": "Samsung 870"})
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "fault"),
     [

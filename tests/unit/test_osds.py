@@ -179,6 +179,14 @@ def test_without_encryption_no_disk_is_touched(member: Machine, monkeypatch, tmp
     assert osds(member) == []
 
 
+def test_disks_that_cannot_be_looked_at_hold_up_nothing_else(member: Machine):
+    member.lxd.refuse = {"GET /1.0/resources": "no disks today"}
+    member.lxd.member_config = {}
+    state = run(member, storage="size > 10GiB")
+    assert "no disks today" in state.unit_status.message
+    assert member.lxd.member_config["micro1"] == {"user.microcloud.unit": "microcloud/0"}
+
+
 # Attached Juju storage
 
 
