@@ -10,7 +10,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -182,6 +182,12 @@ class _Backing:
     name: str
 
 
+def mount_points(pid: int | str) -> set[str]:
+    """Where a process has something mounted; a file system may be mounted on a single file."""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as table:
+        return {line.split()[4] for line in table}
+
+
 def _backing(loop: Loop) -> _Backing | None:
     device = f"/dev/loop{loop.minor}"
     asked = subprocess.Popen(
@@ -202,18 +208,21 @@ def _backing(loop: Loop) -> _Backing | None:
     return _Backing(shown[0], int(shown[1]), name)
 
 
-def stray_loops(directory: Path, devices: set[str]) -> list[Loop]:
+def stray_loops(directory: Path, devices: set[str], mounted: Collection[str]) -> list[Loop]:
     """Return loop devices that programs inside a machine have made.
 
     They show a path that is the machine's, so they are found by inode: those of files below
     ``directory``, and those on ``devices`` (``major:minor``), file systems only it has mounted.
+    Files that a program serves are not asked: they are those that are in ``mounted`` themselves.
     """
     strange = [x for x in loops() if not Path(x.backing).exists()]
     if not strange:
         return []
     mine = _names_by_inode(directory)
-    found: list[Loop] = []
+    found = [loop for loop in strange if loop.backing in mounted]
     for loop in strange:
+        if loop in found:
+            continue
         backing = _backing(loop)
         if backing and (backing.device in devices or backing.name in mine.get(backing.inode, ())):
             found.append(loop)

@@ -34,7 +34,7 @@ from lab import shape as shapes
 from lab.errors import LabError
 from lab.host import cgroups, networks, rootfs, service, shims
 from lab.host.commands import run as run_host
-from lab.host.disks import Disk, DiskShelf, mount_devices, stray_loops
+from lab.host.disks import Disk, DiskShelf, mount_devices, mount_points, stray_loops
 from lab.host.supervisor import BASE_ENVIRONMENT, Service, save
 from lab.layout import PACKAGE_PARENT, Lab
 
@@ -237,7 +237,7 @@ class Machine:
         pid = self.pid
         # Loop devices that programs inside have made outlive them, and have to be let go of.
         devices = mount_devices(pid) - mount_devices("self") if pid else set[str]()
-        stray = stray_loops(self.root, devices)
+        stray = stray_loops(self.root, devices, mount_points(pid) if pid else ())
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         netns = self.lab.machine_netns(self.id)

@@ -92,7 +92,8 @@ class Mapping:
 
     @property
     def export(self) -> Path:
-        return RUN / f"{self.number}.img"
+        # A name that no other machine has: by it the host knows whose loop device it is behind.
+        return RUN / f"{RUN.stat().st_dev}-{self.number}.img"
 
     @property
     def pid_file(self) -> Path:
