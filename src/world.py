@@ -297,12 +297,25 @@ class World:
         assert self._settings is not None
         return preflight_ceph.networks(self._settings, self._bound_subnet)
 
+    def _check_ceph_networks(self) -> None:
+        preflight_ceph.check(self._ceph_networks(), self._name)
+
+    def _ceph_networks_are_kept(self) -> None:
+        preflight_ceph.unchanged(self._ceph_networks(), self.microceph)
+
     def _bound_subnet(self, name: str) -> str:
-        """The subnet of a binding, "" if it has the same address as the one of `cluster`."""
+        """The subnet of a binding, "" if it has the same address as the one of `cluster`.
+
+        Raises:
+            Findings: this machine has no address in the space that is bound.
+        """
         binding = self._charm.model.get_binding(name)
-        if binding is None or self._bound(name) in ("", self._bound("cluster")):
-            return ""
-        subnets = [interface.subnet for interface in binding.network.interfaces]
+        try:
+            if binding is None or self._bound(name) in ("", self._bound("cluster")):
+                return ""
+            subnets = [interface.subnet for interface in binding.network.interfaces]
+        except ops.ModelError as fault:
+            raise Findings([f"no address for the binding of {name}: {fault}"]) from fault
         return str(subnets[0] or "") if subnets else ""
 
     def _is_about_ceph(self) -> bool:
@@ -320,11 +333,10 @@ class World:
     def _storage_networks(self, view: View) -> View:
         """Whether this machine is in Ceph's networks; a member, whether they are unchanged."""
         ceph = view.services.get("microceph")
-        check: Callable[[], object]
         if ceph is not None and ceph.presence is Presence.ALONE:
-            check = partial(preflight_ceph.check, self._ceph_networks(), self._name)
+            check = self._check_ceph_networks
         elif ceph is not None and ceph.presence is Presence.MEMBER and self._asks_ceph:
-            check = partial(preflight_ceph.unchanged, self._ceph_networks(), self.microceph)
+            check = self._ceph_networks_are_kept
         else:
             return view
         return replace(view, problems=(*view.problems, *_findings(check)))
@@ -413,7 +425,7 @@ class World:
         # What a member that has gone ran is looked for where it may have become known.
         some_gone = issuer and self._event in ("update_status", "cluster_relation_departed")
         fit = tuple(_settled(view, service, "microceph")) if some_gone else ()
-        return ceph.look(self.microceph, service, deep=issuer and self._asks_ceph, fit=fit)
+        return ceph.look(self.microceph, service, issuer=issuer, deep=self._asks_ceph, fit=fit)
 
     def _look_at_ovn(self, view: View, facts: cloud.Facts, issuer: bool) -> Ovn | None:
         service = view.services.get("microovn")

@@ -150,22 +150,14 @@ def advice(cloud: Cloud) -> tuple[str, ...]:
 
 
 def parts(cloud: Cloud) -> tuple[str, ...]:
-    """What this member has set up that others may wait for.
-
-    The pools and networks, not ready everywhere yet, of which it has its part; its OSDs.
-    """
+    """The pools and networks, not ready everywhere yet, of which this member has its part."""
     found: list[Entity] = []
     if not cloud.facts.local_is_in_use:
         found += cloud.facts.pools.values()
     if cloud.settings.uplink is not None:
         found += cloud.facts.networks.values()
     waiting = (entity for entity in found if entity.status == "Pending")
-    names = tuple(entity.name for entity in waiting if cloud.name in entity.locations)
-    if cloud.ceph is None:
-        return names
-    from cloud import ceph
-
-    return names + ceph.parts(cloud)
+    return tuple(entity.name for entity in waiting if cloud.name in entity.locations)
 
 
 def _entity(data: Mapping[str, Any], kind: str) -> Entity:

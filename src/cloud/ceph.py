@@ -37,8 +37,9 @@ REASONS = 3  # of Ceph's for not being well, as many as a status line bears
 class Ceph(Record):
     """Ceph as this member sees it; a part of `Cloud`.
 
-    `members` are names, `health` is None where nobody has asked for it. `lacking`: a service
-    that too few members run, and who may run it; looked for only in some hooks.
+    `members` are names. Only the issuer asks for the `osds`; `health` is None where nobody has.
+    `lacking`: a service that too few members run, and who may run it; looked for only in some
+    hooks.
     """
 
     driver: Microceph
@@ -49,15 +50,22 @@ class Ceph(Record):
 
 
 def look(
-    driver: Microceph, service: ServiceView, *, deep: bool, fit: Collection[str] = ()
+    driver: Microceph,
+    service: ServiceView,
+    *,
+    issuer: bool,
+    deep: bool,
+    fit: Collection[str] = (),
 ) -> Ceph:
-    """Ask MicroCeph; `deep`: and Ceph how it is, which takes a while.
+    """What an issuer asks MicroCeph; `deep`: and Ceph how it is, which takes a while.
 
     `fit` are members that may run what a member that has gone ran, if that is looked for.
 
     Raises:
         CharmError: MicroCeph does not tell.
     """
+    if not issuer:
+        return Ceph(driver, service.names)
     osds = driver.disks()
     health = _health(driver) if deep and osds else None
     lacking = None
@@ -109,13 +117,6 @@ def _is_ready(name: str, pool: Entity | None) -> bool:
 
 def _is_due(name: str, pool: Entity | None) -> bool:
     return pool is None or (pool.kind == DRIVERS[name] and pool.status == "Pending")
-
-
-def parts(cloud: Cloud) -> tuple[str, ...]:
-    """The OSDs of this member: with each, more may be due for the issuer."""
-    if cloud.ceph is None:
-        return ()
-    return tuple(f"osd.{osd.number}" for osd in cloud.ceph.osds if osd.member == cloud.name)
 
 
 def part(name: str, extensions: Collection[str]) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from integration import cloud, ovn
+from integration import ceph, cloud, ovn
 from integration.cloud import APP
 from lab import image
 from lab.layout import Lab
@@ -22,20 +23,28 @@ from lab.pack import pack
 REPO = Path(__file__).parent.parent.parent
 BIN = REPO / "tests/lab/bin"
 MODEL = "demo"
-CONFIG: ovn.Config = {"local-driver": "btrfs", **ovn.UPLINK}
+CONFIG: ovn.Config = {
+    "local-driver": "btrfs",
+    **ceph.WITH_CEPH,
+    "ceph-storage": ceph.DISKS,
+    **ovn.UPLINK,
+}
 TIMEOUT = 300.0
 LOOK = (
-    "cluster list",
-    "storage list",
-    "network list",
-    "profile show default",
-    "list",
+    "lxc cluster list",
+    "lxc storage list",
+    "lxc network list",
+    "lxc profile show default",
+    "lxc list",
+    "microceph status",
+    "microceph.ceph status",
 )
 GO_ON = """\
 How to go on (`. tests/lab/env` puts `lab` and `juju` of this lab on your PATH):
 
   juju status                              what Juju sees
   juju run microcloud/0 status             what the charm sees
+  juju run microcloud/0 list-disks         what its disks are fit for
   juju run microcloud/0 list-interfaces    what its network cards are fit for
   juju add-unit microcloud                 a fourth machine
   juju ssh microcloud/0                    a shell on a machine; `lxc` works there
@@ -56,7 +65,8 @@ def main() -> int:
     fresh = _deploy(juju, console)
     try:
         _watch(juju, console, started)
-    except (TimeoutError, jubilant.WaitError) as fault:
+        ceph.wait_healthy(juju, f"{APP}/0", 3)
+    except (AssertionError, TimeoutError, jubilant.WaitError) as fault:
         console.print(f"[red]The cloud did not come up:[/red] {fault}")
         console.print("See `juju debug-log --replay` (after `. tests/lab/env`).")
         return 1
@@ -65,8 +75,8 @@ def main() -> int:
     if fresh:
         _use(juju, console)
     for command in LOOK:
-        console.print(f"[bold]$ lxc {command}[/bold]")
-        sys.stdout.write(cloud.lxc(juju, f"{APP}/0", command) + "\n")
+        console.print(f"[bold]$ {command}[/bold]", highlight=False)
+        sys.stdout.write(cloud.sh(juju, f"{APP}/0", command) + "\n")
         sys.stdout.flush()
     print(GO_ON)
     return 0
@@ -110,7 +120,7 @@ def _use(juju: jubilant.Juju, console: Console) -> None:
 
 
 def _flags() -> str:
-    return " ".join(f"--config {key}={value}" for key, value in CONFIG.items())
+    return " ".join(f"--config {shlex.quote(f'{key}={value}')}" for key, value in CONFIG.items())
 
 
 def _watch(juju: jubilant.Juju, console: Console, started: float) -> None:

@@ -14,6 +14,7 @@ processes may hold one for the same machine.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,10 +239,11 @@ class Machine:
         # Loop devices that programs inside have made outlive them, and have to be let go of.
         devices = mount_devices(pid) - mount_devices("self") if pid else set[str]()
         stray = stray_loops(self.root, devices, mount_points(pid) if pid else ())
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
         netns = self.lab.machine_netns(self.id)
-        left = cgroups.kill(netns, POWER_OFF_DEADLINE)
+        with _mounts_kept(pid):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+            left = cgroups.kill(netns, POWER_OFF_DEADLINE)
         if left:
             raise LabError(f"machine {self.id}: processes {sorted(left)} cannot be killed")
         (self.root / "run/pid").unlink(missing_ok=True)
@@ -522,3 +524,21 @@ def _interface(link: Mapping[str, Any]) -> Interface:
         link.get("operstate") == "UNKNOWN" and "LOWER_UP" in link.get("flags", [])
     )
     return Interface(link["ifname"], link.get("address", ""), addresses, up, link["mtu"])
+
+
+@contextlib.contextmanager
+def _mounts_kept(pid: int | None) -> Iterator[None]:
+    """Keep what a process has mounted until the block ends.
+
+    Who ends last in a mount namespace unmounts what is in it. If that is the program that serves
+    the file behind a mounted loop device, it waits for itself, and cannot be killed any more.
+    """
+    try:
+        handle = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+    except OSError:
+        yield  # there is no such process
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
