@@ -12,12 +12,13 @@ from pathlib import Path
 import jubilant
 import pytest
 
-from integration import cloud, ovn
+from integration import ceph, cloud, ovn
 from integration.cloud import APP
 
 pytestmark = pytest.mark.timeout(600)
 
-# A token of LXD or of MicroOVN is the base64 of a JSON document whose first key is one of these.
+# A token of LXD, MicroCeph or MicroOVN is the base64 of a JSON document whose first key is one of
+# these.
 FIRST_KEYS = ("server_name", "secret", "name", "fingerprint", "join_addresses")
 TOKEN = re.compile(
     "|".join(base64.b64encode(f'{{"{key}'.encode())[:11].decode() for key in FIRST_KEYS)
@@ -76,7 +77,7 @@ def _processes() -> str:
 @pytest.fixture(scope="module")
 def watched(juju: jubilant.Juju, charm: Path, config) -> Watcher:
     juju.model_config({"logging-config": "<root>=TRACE"})
-    juju.deploy(charm, APP, num_units=3, config={**config, **ovn.UPLINK})
+    juju.deploy(charm, APP, num_units=3, config={**config, **ceph.WITH_CEPH, **ovn.UPLINK})
     watcher = Watcher(juju)
     watcher.start()
     cloud.wait_active(juju, 3)
