@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import ops
 
@@ -27,6 +28,45 @@ STATUS = {
     "blocked": ops.BlockedStatus,
     "maintenance": ops.MaintenanceStatus,
     "waiting": ops.WaitingStatus,
+}
+
+
+def _list_members(world: World, _: Mapping[str, Any]) -> object:
+    from operations import members
+
+    return members.listing(world)
+
+
+def _remove_member(world: World, params: Mapping[str, Any]) -> object:
+    from operations import members
+
+    return members.remove(world, params)
+
+
+def _enter_maintenance(world: World, params: Mapping[str, Any]) -> object:
+    from operations import maintenance
+
+    return maintenance.enter(world, params)
+
+
+def _exit_maintenance(world: World, _: Mapping[str, Any]) -> object:
+    from operations import maintenance
+
+    return maintenance.leave(world)
+
+
+def _verify(world: World, params: Mapping[str, Any]) -> object:
+    from operations import verify
+
+    return verify.run(world, params)
+
+
+_OPERATIONS: Mapping[str, tuple[str, Callable[[World, Mapping[str, Any]], object]]] = {
+    "list-members": ("members", _list_members),
+    "remove-member": ("member", _remove_member),
+    "enter-maintenance": ("maintenance", _enter_maintenance),
+    "verify": ("members", _verify),
+    "exit-maintenance": ("maintenance", _exit_maintenance),
 }
 
 
@@ -59,6 +99,8 @@ class MicrocloudCharm(ops.CharmBase):
         framework.observe(self.on.list_disks_action, self._on_list_disks_action)
         framework.observe(self.on.add_disks_action, self._on_add_disks_action)
         framework.observe(self.on.remove_disk_action, self._on_remove_disk_action)
+        for action in _OPERATIONS:
+            framework.observe(self.on[action].action, self._on_operation)
 
     def _on_event(self, event: ops.EventBase) -> None:
         departing = getattr(event, "departing_unit", None)
@@ -129,6 +171,16 @@ class MicrocloudCharm(ops.CharmBase):
             event.fail(str(fault))
             return
         event.set_results({"interfaces": json.dumps(found)})
+
+    def _on_operation(self, event: ops.ActionEvent) -> None:
+        """An action whose result is one JSON document, under the name that is said here."""
+        name, operation = _OPERATIONS[event.handle.kind.removesuffix("_action").replace("_", "-")]
+        try:
+            found = operation(World(self, event="action"), event.params)
+        except CharmError as fault:
+            event.fail(str(fault))
+            return
+        event.set_results({name: json.dumps(found)})
 
     def _on_list_disks_action(self, event: ops.ActionEvent) -> None:
         from operations import disks

@@ -44,7 +44,7 @@ class Held(Record):
     why: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.pool}/" if self.pool else ""
+        place = f"{self.pool}/" if self.kind != "instance" else ""
         project = f" of project {self.project}" if self.project != "default" else ""
         why = f" ({self.why})" if self.why else ""
         return f"{self.kind} {place}{self.name}{project}{why}"
@@ -59,9 +59,12 @@ def _instances(lxd: Lxd, name: str) -> Iterator[Held]:
     for item in lxd.get("/1.0/instances?recursion=1&all-projects=true"):
         if item["location"] == name:
             running = item.get("status") == "Running" or item["config"].get(MOVING) == name
+            if item.get("status") == "Error":  # its member does not answer
+                running = item["config"].get("volatile.last_state.power") == "RUNNING"
             ephemeral = "it is ephemeral: stopping it deletes it" if item.get("ephemeral") else ""
             project = item.get("project", "default")
-            yield Held("instance", item["name"], project, running=running, why=ephemeral)
+            pool = item.get("expanded_devices", {}).get("root", {}).get("pool", "")
+            yield Held("instance", item["name"], project, pool, running=running, why=ephemeral)
 
 
 def _volumes(lxd: Lxd, name: str) -> Iterator[Held]:
@@ -235,3 +238,30 @@ def _move_volume(lxd: Lxd, name: str, target: str, item: Held) -> None:
     body = {**kept, "source": source}
     lxd.post(path, body, target=target, project=item.project, timeout=MOVE_TIMEOUT)
     lxd.delete(f"{path}/{item.name}", **here)
+
+
+# Machines that are gone
+
+
+def lost_with(lxd: Lxd, name: str) -> tuple[Held, ...]:
+    """What goes with a machine that is gone: all that is not on a pool that others have too."""
+    local = set(_local_pools(lxd))
+    found = (item for item in look(lxd, name) if item.kind != "instance" or item.pool in local)
+    return tuple(found)
+
+
+def rescue(lxd: Lxd, name: str, members: Iterable[Member]) -> None:
+    """Give what a machine that is gone had on shared pools to others, running if it ran."""
+    targets = [m.name for m in members if m.is_available and m.name != name]
+    lost = lost_with(lxd, name)
+    for item in look(lxd, name):
+        if item in lost:
+            continue
+        target = _target(lxd, targets, item)
+        logger.info("%s goes on on %s, as %s is gone", item, target, name)
+        path, body = f"instances/{item.name}", {"name": item.name, "migration": True}
+        lxd.patch(path, {"config": {MOVING: name if item.running else ""}}, project=item.project)
+        lxd.post(path, body, target=target, project=item.project, timeout=MOVE_TIMEOUT)
+    _start_moved(lxd, name)
+    if lost:
+        logger.warning("%s took with it: %s", name, ", ".join(map(str, lost)))

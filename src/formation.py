@@ -14,7 +14,7 @@ of states and any order of events:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Union
 
 import adoption
@@ -489,7 +489,10 @@ def _forget(view: View) -> Step | None:
     gone = {
         member.name
         for member in view.services["lxd"].members
-        if member.unit and not member.online and view.is_gone(member.unit)
+        if member.unit
+        and not member.online
+        and view.is_gone(member.unit)
+        and member.unit not in view.dying  # it may only have no power for a moment
     }
     for service, state in view.services.items():
         for member in state.members:
@@ -533,6 +536,9 @@ def _at_rest(view: View) -> Rest:
     if wrong:
         return Rest("blocked", "; ".join(wrong))
     if view.is_whole:
+        mine = next((m for m in view.services["lxd"].members if m.name == view.name), None)
+        if mine is not None and mine.evacuated:
+            return Rest("maintenance", "in maintenance until the action exit-maintenance")
         return Rest("active", _summary(view))
     failure = view.mine.report.failure
     if failure is not None:
@@ -564,8 +570,24 @@ def _summary(view: View) -> str:
         text += f", {len(waiting)} to join" if waiting else ""
         apart = ((unit, adoption.apart(view, unit)) for unit in view.units)
         foreign = [f"{unit} is in another {name} cluster" for unit, name in apart if name]
-        return "; ".join([text, *foreign, *view.advice])
+        return "; ".join([text, *_away(view), *foreign, *view.advice])
     return "; ".join([text, *view.advice])
+
+
+def _away(view: View) -> Iterator[str]:
+    """The members that are not there, or are going."""
+    for member in view.services["lxd"].members:
+        if not member.online and member.unit in view.dying:
+            yield (
+                f"{member.name} is offline and cannot leave; if it is gone for good: "
+                f"juju remove-unit --force {member.unit}"
+            )
+        elif not member.online:
+            yield f"{member.name} is offline"
+        elif member.evacuated:
+            yield f"{member.name} is in maintenance"
+        elif member.leaving:
+            yield f"{member.name} is leaving"
 
 
 _RULES: tuple[Callable[[View], Step | Rest | None], ...] = (

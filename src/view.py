@@ -80,7 +80,8 @@ class View(Record):
     and may be done by this unit now (see cloud/). `idle`: Juju has nothing unread for this unit
     (update-status). `retry` says that this hook may try again what failed repeatedly: it is a
     periodic or a person's one. `now` is in seconds since the epoch. `uplink` is what this unit
-    has to say of its interface for the network `UPLINK`.
+    has to say of its interface for the network `UPLINK`. `dying` are units that Juju is removing
+    and has not removed yet, as far as their members are offline; the issuer looks.
     `supply` names the tasks that give disks to Ceph, `matches` is peers.Report's, and
     `planned` is how many units Juju means there to be, 0 while that does not matter.
     """
@@ -110,6 +111,7 @@ class View(Record):
     supply: tuple[str, ...] = ()
     matches: Mapping[str, tuple[int, ...]] = EMPTY
     planned: int = 0
+    dying: tuple[str, ...] = ()
 
     @property
     def mine(self) -> UnitBag:

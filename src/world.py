@@ -218,9 +218,19 @@ class World:
             leaving=self._leaving,
             faults=tuple(self._faults.values()),
             uplink=units[me].report.uplink,
+            dying=self._dying(units, services["lxd"]) if draft.issuer == me else (),
             matches=units[me].report.matches,
         )
         return self._look_into(view, services["lxd"]) if self._settings else view
+
+    def _dying(self, units: peers.Bags, lxd: ServiceView) -> tuple[str, ...]:
+        """The units of members that are offline which Juju is removing and has not removed."""
+        lost = {m.unit for m in lxd.members if m.unit and not m.online} - set(units)
+        if not lost:
+            return ()
+        import juju
+
+        return tuple(sorted(lost & juju.units()))
 
     def _answer(self, driver: Service, *, tokens: bool) -> ServiceView:
         """What the daemon says; in the first hook after a boot it is given time to come up."""
@@ -592,15 +602,25 @@ class World:
         self.services[step.service].withdraw_token(step.name)
 
     def _act_forget(self, step: formation.Forget) -> None:
-        service = self.services[step.service]
         # Since the plan looked it may have joined again, with another issuer's token.
-        members = service.look().members
+        members = self.services[step.service].look().members
         if any(member.name == step.name and not member.online for member in members):
-            if step.service == "microceph":
-                import drain_ceph
+            self.forget(step.service, step.name, force=False)
 
-                drain_ceph.forget(self.microceph, step.name, force=False)
-            service.remove(step.name, force=True)
+    def forget(self, service: str, name: str, *, force: bool) -> None:
+        """Take a machine that is gone out of a service; raises CharmError.
+
+        `force`: even if the only copy of data is on it.
+        """
+        if service == "microceph":
+            import drain_ceph
+
+            drain_ceph.forget(self.microceph, name, force=force)
+        if service == "lxd":
+            import drain
+
+            drain.rescue(self.lxd, name, self.lxd.members())
+        self.services[service].remove(name, force=True)
 
     def _act_ensure(self, step: formation.Ensure) -> None:
         self.say(f"setting up {step.task}")

@@ -41,8 +41,8 @@ class Facts:
 
     In most hooks nothing is due and few parts are needed, and LXD takes its time to list
     networks. What was asked once holds for one look. `members` has the Juju unit of each
-    member, "" if LXD was not told; `domains` the failure domain; `leaving` are about to leave.
-    Looking raises DaemonError.
+    member, "" if LXD was not told; `domains` the failure domain; `leaving` are about to leave,
+    `evacuated` in maintenance. Looking raises DaemonError.
     """
 
     def __init__(self, lxd: Lxd, server: Mapping[str, Any], members: Iterable[Member]) -> None:
@@ -52,6 +52,7 @@ class Facts:
         found = tuple(members)
         self.members = {member.name: member.unit for member in found}
         self.domains = {member.name: member.domain for member in found}
+        self.evacuated = frozenset(member.name for member in found if member.evacuated)
         self.leaving = frozenset(member.name for member in found if member.leaving)
 
     @cached_property

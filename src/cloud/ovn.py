@@ -152,7 +152,8 @@ def _own_tasks(cloud: Cloud, ovn: Ovn) -> Iterator[Task]:
         yield Task("OVN's northd", lambda _: ovn.driver.restart_northd())
     if ovn.lost:
         yield Task("OVN's databases, without lost servers", partial(_kick, ovn))
-    if ovn.status == "Unavailable":
+    # In maintenance LXD starts no networks.
+    if ovn.status == "Unavailable" and cloud.name not in cloud.facts.evacuated:
         yield Task(f"network {DEFAULT} on this member", partial(_heal, cloud.name))
 
 

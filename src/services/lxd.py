@@ -28,7 +28,7 @@ import snaps
 from errors import DaemonError, JoinFailed, Unreachable
 from services import Ticket
 from services.marks import Mark
-from services.rest import Rest
+from services.rest import LOOK_TIMEOUT, Rest
 from version import VERSION
 from view import Member, Presence, ServiceView
 
@@ -102,9 +102,9 @@ class Lxd:
         ]
         return tuple(sorted(found, key=lambda member: member.name))
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, timeout: float = LOOK_TIMEOUT) -> Any:
         """The metadata of any `GET`, for the tasks of the package cloud."""
-        return self._rest.get(path)
+        return self._rest.get(path, timeout)
 
     def _used(self) -> tuple[str, ...]:
         """What is in this LXD that a join would have to throw away."""
@@ -201,6 +201,7 @@ class Lxd:
         with self.calls() as client:
             # As on the bootstrap member; joining leaves it at the cluster address.
             client.api.patch(json={"config": {"core.https_address": f"[::]:{PORT}"}})
+        self._distrust(ticket.name, keep=self._own_certificate())
         logger.info("joined LXD as %s", ticket.name)
 
     def _join(self, ticket: Ticket, timeout: float) -> None:
@@ -279,6 +280,23 @@ class Lxd:
             params = {"force": "1"} if force else {}
             answer = client.api.cluster.members[name].delete(params=params)
             self._wait(client, answer)
+        if force:  # this member stays
+            self._distrust(name)
+
+    def _own_certificate(self) -> str:
+        """The fingerprint by which the other members know this one."""
+        pem = (self._common / "server.crt").read_text()
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+    def _distrust(self, name: str, *, keep: str = "") -> None:
+        """Take certificates of a member out of the trust store that it has no more.
+
+        A join that failed, or a machine that was replaced by one of its name, leaves its own.
+        """
+        for entry in self._rest.get("/1.0/certificates?recursion=1"):
+            known = entry["type"] == "server" and entry["name"] == name
+            if known and entry["fingerprint"] != keep:
+                self._rest.call("DELETE", f"/1.0/certificates/{entry['fingerprint']}")
 
     def restart(self, interval: float) -> float:
         """Restart the daemon, not the instances, unless it was less than `interval` s ago.

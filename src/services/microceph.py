@@ -162,6 +162,35 @@ class Microceph(Microcluster):
         path = f"/1.0/services/{service}?target={member}"
         self.rest.call("DELETE", path, timeout=CALL_TIMEOUT)
 
+    # Maintenance
+
+    def against_maintenance(self, member: str) -> tuple[str, ...]:
+        """Why Ceph would not do without a member for a while, by MicroCeph's own checks."""
+        return self._maintain(member, "maintenance", check_only=True)
+
+    def enter_maintenance(self, member: str) -> None:
+        """Let Ceph leave data where it is while the member is away."""
+        self._raise(self._maintain(member, "maintenance", set_noout=True, ignore_check=True))
+
+    def exit_maintenance(self, member: str) -> None:
+        """Let Ceph see to the data again."""
+        self._raise(self._maintain(member, "non-maintenance"))
+
+    def _maintain(self, member: str, status: str, **how: bool) -> tuple[str, ...]:
+        """What went wrong, of all steps."""
+        flags = dict.fromkeys(
+            ("dry_run", "force", "set_noout", "stop_osds", "check_only", "ignore_check"), False
+        )
+        body = {"status": status, **flags, **how}
+        path = f"/1.0/ops/maintenance/{member}"
+        results = self.rest.call("PUT", path, body, timeout=CALL_TIMEOUT) or ()
+        return tuple(f"Ceph: {one['error']}" for one in results if one.get("error"))
+
+    @staticmethod
+    def _raise(faults: Sequence[str]) -> None:
+        if faults:
+            raise DaemonError("; ".join(faults))
+
     def pools(self) -> tuple[Pool, ...]:
         """Ceph's pools, by name."""
         rows = self.rest.get("/1.0/pools", timeout=CALL_TIMEOUT) or ()

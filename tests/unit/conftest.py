@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,10 @@ case "$1" in
   install) mkdir -p "{machine}/snap/$2/1"; ln -sfn 1 "{machine}/snap/$2/current";;
 esac
 """
+
+
+# Of a member, as far as its fingerprint goes.
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 class Machine:
@@ -111,6 +116,14 @@ class Machine:
         path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
         path.chmod(0o755)
 
+    def juju_has(self, *units: str) -> None:
+        """The units that Juju still has, which `goal-state` tells, others than in relations."""
+        states = {unit: {"status": "dying", "since": "2026-01-01 00:00:00Z"} for unit in units}
+        path = self.folder / "juju-tools/goal-state"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho '{json.dumps({'units': states, 'relations': {}})}'\n")
+        path.chmod(0o755)
+
     def run(self, event: Any, state: testing.State) -> testing.State:
         return self.context.run(event, state)
 
@@ -152,11 +165,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(snaps, "SNAP", str(tmp_path / "snap-command"))
     monkeypatch.setattr(world, "STATE", tmp_path / "state")
     monkeypatch.setattr(socket, "gethostname", lambda: "micro1")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'juju-tools'}:{os.environ['PATH']}")
     (tmp_path / "connections").touch()
     command = tmp_path / "snap-command"
     command.write_text(SNAP.format(machine=tmp_path))
     command.chmod(0o755)
     found = Machine(tmp_path)
+    found.juju_has()
+    (tmp_path / "lxd").mkdir(exist_ok=True)
+    (tmp_path / "lxd/server.crt").write_text(CERTIFICATE)
     monkeypatch.setattr(services.microceph, "COMMON", tmp_path / "microceph/common")
     monkeypatch.setattr(services.microceph, "BIN", tmp_path / "bin")
     monkeypatch.setattr(services.microovn, "COMMON", tmp_path / "microovn")

@@ -27,6 +27,9 @@ class FakeLxd:
     members: list[str] = field(default_factory=list)
     member_config: dict[str, dict[str, str]] = field(default_factory=dict)
     offline: set[str] = field(default_factory=set)
+    commands: list[str] = field(default_factory=list)
+    failing: str = ""  # part of a command that fails in instances
+    certificates: list[dict[str, str]] = field(default_factory=list)
     evacuated: set[str] = field(default_factory=set)
     domains: dict[str, str] = field(default_factory=dict)
     immovable: set[str] = field(default_factory=set)
@@ -127,7 +130,11 @@ class FakeLxd:
         self.members.append(body["server_name"])
         return ("async", "put-cluster")
 
-    def _post_cluster(self, _parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+    def _post_cluster(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        if parts[-1] == "state":
+            change = self.evacuated.add if body["action"] == "evacuate" else self.evacuated.discard
+            change(parts[1])
+            return ("async", "state")
         number = f"op{len(self.requests)}"
         token = {
             "serverName": body["server_name"],
@@ -144,10 +151,17 @@ class FakeLxd:
         self.clustered = self.clustered and parts[1] != self.name
         return ("async", "delete-member")
 
+    def _get_certificates(self, *_: Any) -> Any:
+        return self.certificates
+
+    def _delete_certificates(self, parts: list[str], *_: Any) -> None:
+        self.certificates = [one for one in self.certificates if one["fingerprint"] != parts[0]]
+
     def _get_operations(self, parts: list[str], *_: Any) -> Any:
         if parts:
             done = {"id": parts[0], "class": "task", "status": "Success", "status_code": 200}
-            return done | {"err": "", "metadata": {}, "created_at": "", "updated_at": ""}
+            code = {"return": int(parts[0][-1])} if parts[0].startswith("exec-") else {}
+            return done | {"err": "", "metadata": code, "created_at": "", "updated_at": ""}
         return {"running": list(self.operations.values())} if self.operations else {}
 
     def _delete_operations(self, parts: list[str], *_: Any) -> None:
@@ -233,7 +247,11 @@ class FakeLxd:
         self.profile["devices"].update(body["devices"])
 
     def _get_instances(self, parts: list[str], *_: Any) -> Any:
-        return {"status": self._instance(parts)["status"]} if parts else self.instances
+        if not parts:
+            return self.instances
+        instance = self._instance(parts)
+        addresses = [{"address": f"10.9.0.{len(instance['name'])}", "scope": "global"}]
+        return {"status": instance["status"], "network": {"eth0": {"addresses": addresses}}}
 
     def _instance(self, parts: list[str]) -> dict[str, Any]:
         return next(one for one in self.instances if one["name"] == parts[0])
@@ -246,8 +264,19 @@ class FakeLxd:
         self._instance(parts)["status"] = states[body["action"]]
         return ("async", "state")
 
-    def _post_instances(self, parts: list[str], query: Query, _body: dict[str, Any]) -> Any:
+    def _delete_instances(self, parts: list[str], *_: Any) -> Any:
+        self.instances.remove(self._instance(parts))
+        return ("async", "delete")
+
+    def _post_instances(self, parts: list[str], query: Query, body: dict[str, Any]) -> Any:
+        if not parts:
+            self.instances.append({**body, "location": query["target"][0], "status": "Stopped"})
+            return ("async", "create")
         instance = self._instance(parts)
+        if parts[1:] == ["exec"]:
+            self.commands.append(body["command"][-1])
+            failed = bool(self.failing) and self.failing in self.commands[-1]
+            return {"id": f"exec-{int(failed)}"}
         if instance["name"] in self.immovable or instance["status"] != "Stopped":
             raise Refused(400, "it cannot be moved")
         instance["location"] = query["target"][0]

@@ -30,6 +30,8 @@ class FakeMicroceph(FakeMicrocluster):
     rule: str = "microceph_auto_osd"
     config: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    noout: bool = False
+    against: str = ""  # what its checks say against maintenance
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def disk(self, path: str, member: str = "") -> None:
@@ -78,6 +80,10 @@ class FakeMicroceph(FakeMicrocluster):
             ]:
                 raise Refused(400, f"osd.{number} is not here")
             self.disks = [disk for disk in self.disks if disk["osd"] != int(number)]
+        elif call.startswith("PUT /1.0/ops/maintenance/"):
+            if body["check_only"]:
+                return [{"name": "check", "error": self.against, "action": ""}]
+            self.noout = body["status"] == "maintenance"
         elif call.startswith("DELETE /1.0/services/"):
             self.services[number].remove(query["target"][0])
         elif call.startswith("PUT /1.0/services/"):

@@ -248,7 +248,14 @@ def test_a_joiner_brings_its_part_of_the_file_system_even_if_it_came_after_the_g
         ),
         config=CONFIG,
     )
+    own = "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c"
+    machine.lxd.certificates = [
+        {"name": name, "type": "server", "fingerprint": fingerprint}
+        for name, fingerprint in (("micro1", "stale"), ("micro1", own), ("micro2", "another"))
+    ]
     machine.run(machine.context.on.config_changed(), state)
+    # What an earlier join of this machine that failed has left is trusted no more.
+    assert [one["fingerprint"] for one in machine.lxd.certificates] == [own, "another"]
     assert machine.lxd.joined_with["member_config"] == [
         {"entity": "storage-pool", "name": "remote-fs", "key": "source", "value": "lxd_cephfs"}
     ]
