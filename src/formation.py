@@ -288,7 +288,8 @@ def _join(view: View) -> Step | Rest | None:
         return _report(view) or Rest("waiting", f"waiting for {grant.after} to join first")
     for name in view.services:
         if name not in view.joined:
-            return Join(name, grant) if name in grant.tokens else None
+            alone = view.services[name].presence is Presence.ALONE
+            return Join(name, grant) if alone and name in grant.tokens else None
     return None
 
 

@@ -7,13 +7,15 @@ members of one cloud must run the same revision.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from errors import CharmError
 
 SNAP = "/usr/bin/snap"
 MOUNTS = Path("/snap")
+KILL_INTERVAL = 0.2  # seconds between two kills of a service that is to stop
 INSTALL_TIMEOUT = 1200  # seconds; a slow mirror is no failure
 
 
@@ -52,6 +54,31 @@ def install(channels: Mapping[str, str]) -> None:
     if faults:
         raise CharmError("; ".join(faults))
     run("refresh", "--hold", *channels)
+
+
+def stop(name: str, kill: Callable[[], None], timeout: float = 120) -> None:
+    """Stop a snap's services, killing them until they have stopped.
+
+    Raises:
+        CharmError: it failed, or took more than `timeout` seconds.
+    """
+    words = [SNAP, "stop", name]
+    deadline = time.monotonic() + timeout
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        while True:
+            kill()
+            try:
+                said, _ = process.communicate(timeout=KILL_INTERVAL)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    process.kill()
+                    fault = f"snap stop {name} did not end within {timeout:.0f} s"
+                    raise CharmError(fault) from None
+    if process.returncode != 0:
+        raise CharmError(f"snap stop {name} failed: {said.strip()}")
 
 
 def run(*words: str, timeout: float = 120) -> str:

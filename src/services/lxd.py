@@ -233,9 +233,9 @@ class Lxd:
         """
         if self._mark.read() and self.look().presence is not Presence.MEMBER:
             logger.warning("cleaning LXD after a join that did not finish")
-            # A stop waits minutes for a join that hangs; there is nothing here to be lost.
-            self._kill()
-            snaps.run("stop", "lxd")
+            # A stop waits minutes for a join that hangs, and one that was killed before is
+            # started again and hangs anew; there is nothing here to be lost.
+            snaps.stop("lxd", self._kill)
             self._forget_everything()
             snaps.run("start", "lxd")
             self.wait_ready()

@@ -12,6 +12,7 @@ from integration import cloud
 from integration.cloud import APP
 from integration.conftest import LAB, a_model
 from integration.faults import Faults
+from integration.interruptions import check, follower, says
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -35,43 +36,6 @@ def deploy(juju: jubilant.Juju, charm: Path, config):
         juju.deploy(charm, APP, num_units=count, config={**config, **more})
 
     return deploy
-
-
-def check(juju: jubilant.Juju, count: int) -> None:
-    """All units are one cluster, and nothing of the way there is left.
-
-    A hook whose agent was killed counts as failed until Juju tries it again.
-    """
-    cloud.wait_active(juju, count)
-    views = [cloud.members(juju, unit) for unit in cloud.units(juju)]
-    assert all(view == views[0] for view in views)
-    assert len(views[0]) == count
-    assert set(views[0].values()) == {"Online"}
-    unit = cloud.units(juju)[0]
-    trusted = {entry["name"] for entry in cloud.lxc_json(juju, unit, "config trust list")}
-    assert trusted <= set(views[0])
-    tokens = [o for o in cloud.lxc_json(juju, unit, "operation list") if o["class"] == "token"]
-    assert not [o for o in tokens if o["status"] == "Running"]  # one that is used stays 5 s
-
-
-def says(juju: jubilant.Juju, text: str, *, unit: str = "") -> str:
-    """Wait until the unit, or any unit, has this text in its message; gives the unit."""
-
-    def who(status: jubilant.Status) -> list[str]:
-        units = status.apps[APP].units.items()
-        return [
-            name
-            for name, found in units
-            if unit in ("", name) and text in found.workload_status.message
-        ]
-
-    return who(juju.wait(lambda status: bool(who(status)), delay=0.1))[0]
-
-
-def follower(juju: jubilant.Juju) -> str:
-    """A unit that is not the leader."""
-    status = juju.wait(lambda s: any(u.leader for u in s.apps[APP].units.values()), delay=0.1)
-    return next(name for name, unit in status.apps[APP].units.items() if not unit.leader)
 
 
 def test_the_leader_changes_before_anything_is_formed(juju, faults, deploy):

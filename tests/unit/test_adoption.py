@@ -86,3 +86,18 @@ def test_a_member_whose_join_was_not_seen_to_end_is_never_cleaned(machine: Machi
     assert not mark.exists()
     assert database.exists()
     assert not [call for call in machine.snap_calls if call.startswith("stop")]
+
+
+def test_a_daemon_that_does_not_answer_is_not_joined(machine: Machine):
+    """Also in the hooks in which a token is there for it."""
+    machine.install()
+    machine.lxd.refuse = {"GET /1.0": "Daemon is starting up"}
+    grant = peers.Grant("micro1", 1, 1, 0, tokens={"lxd": "sealed"})
+    relation = testing.PeerRelation(
+        "cluster",
+        local_app_data=app(**FIRST),
+        peers_data={1: published(1, grants={"microcloud/0": grant})},
+    )
+    state = run(machine, relation)
+    assert isinstance(state.unit_status, testing.BlockedStatus)
+    assert "lxd on micro1: LXD: Daemon is starting up" in state.unit_status.message
