@@ -124,15 +124,16 @@ def _wait(driver: Microceph, osd: Osd, *, clean: bool) -> None:
 
 
 def _is_elsewhere(group: Mapping[str, Any], number: int, epoch: int, clean: bool) -> bool:
-    states = group["state"].split("+")
+    if int(group["reported_epoch"]) < epoch:
+        return False
+    states = set(group["state"].split("+"))
+    acting, up = set(group["acting"]), set(group["up"])
+    # With too few disks for all copies the old one goes on serving, as Ceph wants it no more.
+    if not clean and {"active", "clean"} <= states and number not in up and up <= acting:
+        return True
     wanted = {"active", "clean"} if clean else {"active"}
     moving = {"backfilling", "backfill_wait", "recovering", "recovery_wait", "remapped"}
-    return (
-        int(group["reported_epoch"]) >= epoch
-        and number not in group["acting"]
-        and wanted <= set(states)
-        and not moving & set(states)
-    )
+    return number not in acting and wanted <= states and not moving & states
 
 
 def leave(driver: Microceph, name: str) -> None:

@@ -14,7 +14,7 @@ of states and any order of events:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Union
 
 import adoption
@@ -280,16 +280,33 @@ def _join(view: View) -> Step | Rest | None:
     formation = view.formation
     if formation.issuer not in view.units or formation.issuer == view.me:
         return None
-    grant = view.units[formation.issuer].grants.get(view.me)
-    failure = view.mine.report.failure
+    grants = view.units[formation.issuer].grants
+    grant, failure = grants.get(view.me), view.mine.report.failure
+    if grant is None and failure is None and view.idle:
+        return _passed_over(view, grants)
     if grant is None or not grant.tokens or (failure and failure.revision == grant.revision):
         return None
     if _is_waited_for(view, grant.after):
         return _report(view) or Rest("waiting", f"waiting for {grant.after} to join first")
-    for name in view.services:
-        if name not in view.joined:
-            alone = view.services[name].presence is Presence.ALONE
-            return Join(name, grant) if alone and name in grant.tokens else None
+    name = next(name for name in view.services if name not in view.joined)
+    if view.services[name].presence is not Presence.ALONE:
+        return None
+    if name in grant.tokens:
+        return Join(name, grant)
+    return failed(view, name, grant.revision, "its cluster has a member of this name")
+
+
+def _passed_over(view: View, grants: Mapping[str, Grant]) -> Step | None:
+    """The issuer has room and gives no token: to it, this unit is a member of everything.
+
+    A join that failed half and was never reported can leave that behind. Told as a failure, it
+    is removed.
+    """
+    if sum(1 for grant in grants.values() if grant.tokens) >= WINDOW:
+        return None
+    for name, service in view.services.items():
+        if service.presence is Presence.ALONE and not service.joining:
+            return failed(view, name, 0, "no member gives a token for it")
     return None
 
 

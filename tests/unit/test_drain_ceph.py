@@ -42,7 +42,7 @@ class Ceph:
 
     def group(self, *, state: str = "active+clean", acting: list[int], epoch: str = "70") -> None:
         """The only placement group that there is."""
-        found = {"pgid": "2.0", "state": state, "acting": acting, "reported_epoch": epoch}
+        found = {"state": state, "acting": acting, "up": acting, "reported_epoch": epoch}
         self.says("pg-ls", {"pg_stats": [found]})
 
     @property
@@ -128,6 +128,23 @@ def test_a_disk_that_holds_data_stays(machine: Machine, ceph: Ceph, monkeypatch,
     assert "1 of Ceph's placement groups still need osd.1" in refusal(machine)
     assert len(machine.microceph.disks) == 2
     assert machine.microceph.pools == {"lxd_remote": 2, ".mgr": 2}
+
+
+@pytest.mark.parametrize(
+    ("up", "state", "elsewhere"),
+    [
+        ([2], "active+clean+remapped", True),
+        ([1, 2], "active+clean", False),
+        ([2, 3], "active+clean+remapped", False),
+        ([2], "active+remapped+backfilling", False),
+    ],
+    ids=["all copies are there", "not out", "another has none", "on its way"],
+)
+def test_a_disk_that_is_out_may_serve_as_long_as_copies_are_not_fewer(up, state, elsewhere):
+    """So it is where as many disks are needed as there were: Ceph has no other to take over."""
+    group = {"state": state, "acting": [1, 2], "up": up, "reported_epoch": "70"}
+    assert drain_ceph._is_elsewhere(group, 1, 70, clean=False) is elsewhere
+    assert not drain_ceph._is_elsewhere(group, 1, 70, clean=True)
 
 
 def test_the_last_disks_do_not_leave(machine: Machine, ceph: Ceph):

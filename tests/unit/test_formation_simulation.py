@@ -52,6 +52,16 @@ def test_converges_whatever_goes_wrong(
     check(simulation)
 
 
+@pytest.mark.parametrize(("count", "seed"), [(6, 3548), (7, 2800775222)])
+def test_a_half_join_that_was_never_reported_is_cleaned_and_done_again(count, seed):
+    services = ("microceph", "microovn", "lxd")
+    simulation = Simulation(count, services, seed, Faults(0.1, 0.3, 0.5, 0.1))
+    simulation.run(3000)
+    simulation.faults = Faults()
+    assert simulation.run(100_000)
+    check(simulation)
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32), crash=st.sampled_from([0.0, 0.05]))
 def test_joins_are_serial_while_no_leader_changes(seed, crash):
