@@ -26,6 +26,12 @@ CORE = ("mon", "mgr", "mds")
 FULL = 0.85  # of the disks that stay, at most; Ceph warns from there on
 DRAIN_TIMEOUT = 3600.0  # seconds for one disk; then Juju tries the hook again, and it goes on
 POLL = 1.0  # seconds
+# States of a placement group of which some OSD does not have all.
+_MOVING = frozenset(
+    f"{what}{how}"
+    for what in ("backfill", "recovery")
+    for how in ("_wait", "_toofull", "_unfound")
+) | {"backfilling", "recovering", "peered", "forced_backfill", "forced_recovery"}
 
 
 def findings(driver: Microceph, name: str) -> tuple[str, ...]:
@@ -124,16 +130,16 @@ def _wait(driver: Microceph, osd: Osd, *, clean: bool) -> None:
 
 
 def _is_elsewhere(group: Mapping[str, Any], number: int, epoch: int, clean: bool) -> bool:
-    if int(group["reported_epoch"]) < epoch:
+    """Whether the OSDs that a placement group is meant for have all of it, this one not needed.
+
+    Ceph lets one that is out serve on (`remapped`) as long as it finds too few others.
+    """
+    states, meant = set(group["state"].split("+")), set(group["up"])
+    if int(group["reported_epoch"]) < epoch or number in meant or not meant:
         return False
-    states = set(group["state"].split("+"))
-    acting, up = set(group["acting"]), set(group["up"])
-    # With too few disks for all copies the old one goes on serving, as Ceph wants it no more.
-    if not clean and {"active", "clean"} <= states and number not in up and up <= acting:
-        return True
-    wanted = {"active", "clean"} if clean else {"active"}
-    moving = {"backfilling", "backfill_wait", "recovering", "recovery_wait", "remapped"}
-    return number not in acting and wanted <= states and not moving & states
+    if clean:
+        return {"active", "clean"} <= states and number not in group["acting"]
+    return "active" in states and meant <= set(group["acting"]) and not states & _MOVING
 
 
 def leave(driver: Microceph, name: str) -> None:
