@@ -111,14 +111,14 @@ def _keep_fewer(driver: Microceph, lxd: Lxd, copies: int) -> None:
 def _wait(driver: Microceph, osd: Osd, *, clean: bool) -> None:
     """Wait until all data is on other disks; `clean`: in as many copies as it should be.
 
-    What Ceph says of data is some seconds old: it counts only with the change that it follows.
+    What Ceph says of data may be old. It says with it for which OSDs the data is meant, and so
+    whether it is older than this one's going.
     """
-    epoch = driver.ceph("osd", "dump")["epoch"]
     deadline = time.monotonic() + DRAIN_TIMEOUT
     while True:
         stats = driver.ceph("pg", "ls")
         groups = stats.get("pg_stats", []) if isinstance(stats, dict) else stats
-        waiting = sum(not _is_elsewhere(group, osd.number, epoch, clean) for group in groups)
+        waiting = sum(not _is_elsewhere(group, osd.number, clean) for group in groups)
         if not waiting:
             return
         if time.monotonic() > deadline:
@@ -129,13 +129,13 @@ def _wait(driver: Microceph, osd: Osd, *, clean: bool) -> None:
         time.sleep(POLL)
 
 
-def _is_elsewhere(group: Mapping[str, Any], number: int, epoch: int, clean: bool) -> bool:
+def _is_elsewhere(group: Mapping[str, Any], number: int, clean: bool) -> bool:
     """Whether the OSDs that a placement group is meant for have all of it, this one not needed.
 
     Ceph lets one that is out serve on (`remapped`) as long as it finds too few others.
     """
     states, meant = set(group["state"].split("+")), set(group["up"])
-    if int(group["reported_epoch"]) < epoch or number in meant or not meant:
+    if number in meant or not meant:
         return False
     if clean:
         return {"active", "clean"} <= states and number not in group["acting"]
