@@ -179,8 +179,14 @@ with open("/root/table", "r+b") as disk:
     disk.seek(510)
     disk.write(bytes((0x55, 0xAA)))'
 nohup python3 -c 'import os, time
-os.open("/root/busy", os.O_RDONLY | os.O_EXCL); time.sleep(3600)' >/dev/null 2>&1 &
-sleep 1
+while not os.path.exists("/root/held"):
+    try:
+        os.open("/root/busy", os.O_RDONLY | os.O_EXCL)
+        open("/root/held", "w")
+    except OSError:  # somebody looks at the new disk
+        time.sleep(0.1)
+time.sleep(3600)' >/dev/null 2>&1 &
+until [ -e /root/held ]; do sleep 0.1; done
 """
 
 
