@@ -10,16 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ops
 
 import formation
 from errors import CharmError
 from world import World
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +26,18 @@ STATUS = {
     "maintenance": ops.MaintenanceStatus,
     "waiting": ops.WaitingStatus,
 }
+
+
+def _list_interfaces(world: World, _: Mapping[str, Any]) -> object:
+    from operations import interfaces
+
+    return interfaces.describe(world)
+
+
+def _list_disks(world: World, _: Mapping[str, Any]) -> object:
+    from operations import disks
+
+    return disks.listing(world)
 
 
 def _list_members(world: World, _: Mapping[str, Any]) -> object:
@@ -62,6 +71,8 @@ def _verify(world: World, params: Mapping[str, Any]) -> object:
 
 
 _OPERATIONS: Mapping[str, tuple[str, Callable[[World, Mapping[str, Any]], object]]] = {
+    "list-interfaces": ("interfaces", _list_interfaces),
+    "list-disks": ("disks", _list_disks),
     "list-members": ("members", _list_members),
     "remove-member": ("member", _remove_member),
     "enter-maintenance": ("maintenance", _enter_maintenance),
@@ -95,8 +106,6 @@ class MicrocloudCharm(ops.CharmBase):
         framework.observe(self.on.stop, self._on_stop)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
         framework.observe(self.on.status_action, self._on_status_action)
-        framework.observe(self.on.list_interfaces_action, self._on_list_interfaces_action)
-        framework.observe(self.on.list_disks_action, self._on_list_disks_action)
         framework.observe(self.on.add_disks_action, self._on_add_disks_action)
         framework.observe(self.on.remove_disk_action, self._on_remove_disk_action)
         for action in _OPERATIONS:
@@ -162,16 +171,6 @@ class MicrocloudCharm(ops.CharmBase):
 
         event.set_results({"cloud": json.dumps(status.describe(World(self, event="action")))})
 
-    def _on_list_interfaces_action(self, event: ops.ActionEvent) -> None:
-        from operations import interfaces
-
-        try:
-            found = interfaces.describe(World(self, event="action"))
-        except CharmError as fault:
-            event.fail(str(fault))
-            return
-        event.set_results({"interfaces": json.dumps(found)})
-
     def _on_operation(self, event: ops.ActionEvent) -> None:
         """An action whose result is one JSON document, under the name that is said here."""
         name, operation = _OPERATIONS[event.handle.kind.removesuffix("_action").replace("_", "-")]
@@ -181,16 +180,6 @@ class MicrocloudCharm(ops.CharmBase):
             event.fail(str(fault))
             return
         event.set_results({name: json.dumps(found)})
-
-    def _on_list_disks_action(self, event: ops.ActionEvent) -> None:
-        from operations import disks
-
-        try:
-            found = disks.listing(World(self, event="action"))
-        except CharmError as fault:
-            event.fail(str(fault))
-            return
-        event.set_results({"disks": json.dumps(found)})
 
     def _on_add_disks_action(self, event: ops.ActionEvent) -> None:
         from operations import disks

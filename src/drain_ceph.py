@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from errors import DaemonError
+from osd_removal import FULL
 
 if TYPE_CHECKING:
     from services.lxd import Lxd
@@ -23,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 PLACES = 3  # as many members as MicroCeph gives each of the services to by itself
 CORE = ("mon", "mgr", "mds")
-FULL = 0.85  # of the disks that stay, at most; Ceph warns from there on
 DRAIN_TIMEOUT = 3600.0  # seconds for one disk; then Juju tries the hook again, and it goes on
 POLL = 1.0  # seconds
 # States of a placement group of which some OSD does not have all.

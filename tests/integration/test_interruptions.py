@@ -12,7 +12,7 @@ from integration import cloud
 from integration.cloud import APP
 from integration.conftest import LAB, a_model
 from integration.faults import Faults
-from integration.interruptions import check, follower, says
+from integration.interruptions import appears, check, follower, says
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -70,6 +70,16 @@ def test_an_agent_is_killed_while_its_unit_joins(juju, faults, deploy):
 def test_an_agent_is_killed_while_it_starts_the_cloud(juju, faults, deploy):
     deploy()
     faults.kill_agent(says(juju, "setting up"))
+    check(juju, 3)
+
+
+def test_a_joiner_is_powered_off_in_the_middle_and_comes_back(juju, faults, deploy):
+    juju.model_config({"update-status-hook-interval": "30s"})
+    deploy()
+    lost = follower(juju)
+    appears(faults, lost, f"/var/lib/microcloud-charm/{lost.replace('/', '-')}/joining-lxd")
+    faults.power_off(lost)
+    faults.power_on(lost)
     check(juju, 3)
 
 
