@@ -25,6 +25,7 @@ from osds import Osds
 from record import Record, replace
 from services import Service
 from services.lxd import Lxd
+from services.marks import Flag
 from services.microceph import Microceph
 from services.microovn import Microovn
 from settings import Settings
@@ -81,6 +82,8 @@ class World:
         self.lxd = Lxd(folder)
         self.microceph = Microceph(folder, self._ceph_options)
         self.microovn = Microovn(folder, self._ovn_options)
+        self._ceph_unwell = Flag(folder / "ceph-unwell")
+        self._ceph_moved = Flag(folder / "ceph-networks-moved")
         self.osds = Osds(
             self.microceph, self.lxd, self._name, folder, charm.config, self._storages
         )
@@ -98,7 +101,6 @@ class World:
         self._tasks: dict[str, cloud.Task] = {}
         self._done: set[str] = set()
         self._unsent: dict[str, str] = {}
-        self._asks_ceph = self._is_about_ceph()
         self.services = self._services()
         self._settle_joins()
         self.view = self._look()
@@ -328,28 +330,23 @@ class World:
             raise Findings([f"no address for the binding of {name}: {fault}"]) from fault
         return str(subnets[0] or "") if subnets else ""
 
-    def _is_about_ceph(self) -> bool:
-        """Whether to ask Ceph what takes a while: now and then, and while it was not well."""
-        if not self._settings or "microceph" not in self._settings.services:
-            return False
-        if self._event in DEEP_EVENTS:
-            return True
-        settings = self._settings
-        shown = self._committed.issuer == self._charm.unit.name
-        if self._event and (shown or settings.ceph_public or settings.ceph_internal):
-            return "ceph" in self._charm.unit.status.message.lower()
-        return False
+    def _asks_ceph(self, wrong: Flag) -> bool:
+        """Whether to ask Ceph what takes a while: now and then, and while it was found wrong."""
+        return self._event in DEEP_EVENTS or wrong.is_set()
 
     def _storage_networks(self, view: View) -> View:
         """Whether this machine is in Ceph's networks; a member, whether they are unchanged."""
         ceph = view.services.get("microceph")
         if ceph is not None and ceph.presence is Presence.ALONE:
-            check = self._check_ceph_networks
-        elif ceph is not None and ceph.presence is Presence.MEMBER and self._asks_ceph:
-            check = self._ceph_networks_are_kept
+            found = _findings(self._check_ceph_networks)
+        elif ceph is not None and ceph.presence is Presence.MEMBER:
+            if not self._asks_ceph(self._ceph_moved):
+                return view
+            found = _findings(self._ceph_networks_are_kept)
+            self._ceph_moved.put(bool(found))
         else:
             return view
-        return replace(view, problems=(*view.problems, *_findings(check)))
+        return replace(view, problems=(*view.problems, *found))
 
     def _look_into(self, view: View, lxd: ServiceView) -> View:
         """What is due inside LXD for a member; whether the machine is fit for another."""
@@ -435,7 +432,11 @@ class World:
         # What a member that has gone ran is looked for where it may have become known.
         some_gone = issuer and self._event in ("update_status", "cluster_relation_departed")
         fit = tuple(_settled(view, service, "microceph")) if some_gone else ()
-        return ceph.look(self.microceph, service, issuer=issuer, deep=self._asks_ceph, fit=fit)
+        deep = self._asks_ceph(self._ceph_unwell)
+        found = ceph.look(self.microceph, service, issuer=issuer, deep=deep, fit=fit)
+        if deep:
+            self._ceph_unwell.put(not found.is_well)
+        return found
 
     def _look_at_ovn(self, view: View, facts: cloud.Facts, issuer: bool) -> Ovn | None:
         service = view.services.get("microovn")

@@ -48,6 +48,11 @@ class Ceph(Record):
     health: Health | None = None
     lacking: tuple[str, str] | None = None
 
+    @property
+    def is_well(self) -> bool:
+        """Whether Ceph has said so, or has not been asked."""
+        return self.health is None or self.health.status == OK
+
 
 def look(
     driver: Microceph,
@@ -134,7 +139,7 @@ def advice(cloud: Cloud) -> Iterator[str]:
         return
     if not ceph.osds:
         yield "Ceph has no disks; see the actions list-disks and add-disks"
-    if ceph.health is not None and ceph.health.status != OK:
+    if ceph.health is not None and not ceph.is_well:
         reasons = list(ceph.health.checks.values())
         more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
         yield f"Ceph {ceph.health.status}: {'; '.join(reasons[:REASONS])}{more}"

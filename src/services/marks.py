@@ -1,7 +1,8 @@
-"""Marks on this machine that outlive a hook: which join was begun and not finished.
+"""Marks on this machine that outlive a hook.
 
-A mark is no truth about a cluster, only about what this charm did here: it says that a daemon
-was empty when its join began, so that what the join left behind may be cleaned.
+A mark is no truth about a cluster, only about what this charm did or saw here: that a daemon was
+empty when its join began, so that what the join left behind may be cleaned; that something was
+wrong, so that every hook looks whether it still is.
 """
 
 from __future__ import annotations
@@ -30,3 +31,22 @@ class Mark:
     def clear(self) -> None:
         """It is finished, or cleaned."""
         self._path.unlink(missing_ok=True)
+
+
+class Flag:
+    """Something was wrong when this machine looked last, which is too dear for every hook."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def is_set(self) -> bool:
+        """Whether it was."""
+        return self._path.exists()
+
+    def put(self, wrong: bool) -> None:
+        """What has been found now."""
+        if not wrong:
+            self._path.unlink(missing_ok=True)
+        elif not self.is_set():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -289,6 +290,11 @@ def test_ceph_that_is_not_well_is_in_the_message_until_it_is(machine: Machine):
     assert state.unit_status == testing.ActiveStatus(message)
     state = changed(machine, state)
     assert state.unit_status == testing.ActiveStatus(message), "it is asked again"
+    state = machine.run(machine.context.on.action("list-interfaces"), state)
+    assert state.unit_status == testing.ActiveStatus(message), "an action keeps it"
+    shown = replace(state, unit_status=testing.MaintenanceStatus("an action is running"))
+    state = changed(machine, shown)
+    assert state.unit_status == testing.ActiveStatus(message), "whatever the unit said between"
     machine.tool("microceph.ceph", json.dumps(WELL))
     state = changed(machine, state)
     assert state.unit_status == testing.ActiveStatus("1 member")
@@ -373,8 +379,11 @@ def test_networks_of_a_running_ceph_do_not_move(machine: Machine):
         "ceph-internal-network=10.4.0.0/24 cannot be, as Ceph's internal network is 10.2.0.7/24 "
         "since it was made, and a running cluster is not moved; set it back"
     )
+    state = machine.run(machine.context.on.action("list-interfaces"), state)
     state = changed(machine, state)
     assert state.unit_status.name == "blocked", "until it is set back"
+    state = replace(state, config={**CONFIG, **same})
+    assert changed(machine, state).unit_status == testing.ActiveStatus("1 member")
 
 
 BAD = [
