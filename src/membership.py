@@ -71,7 +71,7 @@ def _turn(world: World) -> Iterator[None]:
         yield
     except CharmError:
         with contextlib.suppress(DaemonError):  # a later try, or LXD's removal, takes it away
-            members.note(lxd, name, LEAVING_KEY, "")
+            members.note(lxd, name, {LEAVING_KEY: ""})
         raise
 
 
@@ -86,14 +86,14 @@ def _wait_for_turn(world: World) -> None:
     lxd, name, unit = world.lxd, world.view.name, world.view.me
     deadline = time.monotonic() + TURN_TIMEOUT
     while True:
-        members.note(lxd, name, LEAVING_KEY, unit)
+        members.note(lxd, name, {LEAVING_KEY: unit})
         others = [m for m in lxd.members() if m.online and m.name != name and m.leaving]
         going = [m for m in others if not m.leaving.endswith(_WAITS)]
         unsettled = _between(world)
         if not going and not unsettled:
             return
         if going and min(by_number(m.leaving) for m in going) < by_number(unit):
-            members.note(lxd, name, LEAVING_KEY, unit + _WAITS)
+            members.note(lxd, name, {LEAVING_KEY: unit + _WAITS})
         if time.monotonic() > deadline:
             if not going:
                 return

@@ -79,7 +79,7 @@ class World:
         self._name = socket.gethostname()
         folder = folder_of(charm)
         self._key = sealing.KeyFile(folder / "key")
-        self.lxd = Lxd(folder)
+        self.lxd = Lxd(folder, charm.app.name, charm.model.uuid or "")
         self.microceph = Microceph(folder, self._ceph_options)
         self.microovn = Microovn(folder, self._ovn_options)
         self._ceph_unwell = Flag(folder / "ceph-unwell")

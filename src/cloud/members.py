@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloud import Cloud, Task
-from services.lxd import UNIT_KEY
 
 if TYPE_CHECKING:
     from services.lxd import Lxd
@@ -21,7 +20,7 @@ _WRITABLE = ("config", "description", "failure_domain", "groups", "roles")
 def tasks(cloud: Cloud) -> Iterator[Task]:
     """Each member tells of itself."""
     if cloud.facts.members.get(cloud.name, "") != cloud.unit:
-        yield Task("name of this unit", lambda lxd: note(lxd, cloud.name, UNIT_KEY, cloud.unit))
+        yield Task("name of this unit", lambda lxd: note(lxd, cloud.name, lxd.own(cloud.unit)))
     zone = os.environ.get("JUJU_AVAILABILITY_ZONE", "")
     # Any other one was chosen by somebody.
     if zone and zone != _DOMAIN and cloud.facts.domains.get(cloud.name, "") == _DOMAIN:
@@ -32,13 +31,12 @@ def _locate(cloud: Cloud, zone: str, lxd: Lxd) -> None:
     _write(lxd, cloud.name, failure_domain=zone)
 
 
-def note(lxd: Lxd, name: str, key: str, value: str) -> None:
-    """Write a key of the member's configuration; "" takes it away."""
-    config: dict[str, str] = lxd.get(f"/1.0/cluster/members/{name}")["config"]
-    if config.get(key, "") == value:
-        return
-    config = {**config, key: value}
-    _write(lxd, name, config={k: v for k, v in config.items() if v})
+def note(lxd: Lxd, name: str, notes: Mapping[str, str]) -> None:
+    """Write keys of the member's configuration; "" takes one away."""
+    old: dict[str, str] = lxd.get(f"/1.0/cluster/members/{name}")["config"]
+    config = {key: value for key, value in {**old, **notes}.items() if value}
+    if config != old:
+        _write(lxd, name, config=config)
 
 
 def _write(lxd: Lxd, name: str, **changes: Any) -> None:

@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 
 COMMON = Path("/var/snap/lxd/common/lxd")
 PORT = 8443
-# In a member's configuration: which unit it is; that it is leaving, and why it could not yet.
+# In a member's configuration: which unit it is, of which of Juju's models; that it is leaving.
 UNIT_KEY = "user.microcloud.unit"
+MODEL_KEY = "user.microcloud.model"
 LEAVING_KEY = "user.microcloud.leaving"
 SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
@@ -49,11 +50,16 @@ CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself show
 
 
 class Lxd:
-    """The LXD of this machine."""
+    """The LXD of this machine.
+
+    `app` in Juju's model with the UUID `model` is whose units its members are told to be.
+    """
 
     name = "lxd"
 
-    def __init__(self, marks: Path) -> None:
+    def __init__(self, marks: Path, app: str = "", model: str = "") -> None:
+        self._app = app
+        self._model = model
         self._common = COMMON
         self._rest = Rest("LXD", COMMON / "unix.socket")
         self._marks = marks
@@ -93,7 +99,7 @@ class Lxd:
                 online=member["status"] != "Offline",
                 roles=tuple(member["roles"]),
                 message=member["message"],
-                unit=(member.get("config") or {}).get(UNIT_KEY, ""),
+                unit=self._unit_of(member.get("config") or {}),
                 leaving=(member.get("config") or {}).get(LEAVING_KEY, ""),
                 evacuated=member["status"] == "Evacuated",
                 domain=member.get("failure_domain", ""),
@@ -101,6 +107,16 @@ class Lxd:
             for member in self._rest.get("/1.0/cluster/members?recursion=1")
         ]
         return tuple(sorted(found, key=lambda member: member.name))
+
+    def _unit_of(self, config: Mapping[str, str]) -> str:
+        """The unit that a member is; "" if another model, or application, knew it."""
+        unit = config.get(UNIT_KEY, "")
+        ours = config.get(MODEL_KEY) == self._model and unit.startswith(f"{self._app}/")
+        return unit if ours else ""
+
+    def own(self, unit: str) -> Mapping[str, str]:
+        """What a member's configuration says of it as this unit."""
+        return {UNIT_KEY: unit, MODEL_KEY: self._model}
 
     def get(self, path: str, timeout: float = LOOK_TIMEOUT) -> Any:
         """The metadata of any `GET`, for the tasks of the package cloud."""

@@ -38,6 +38,7 @@ esac
 """
 
 
+MODEL = "4b2e5f6a-0000-4000-8000-000000000001"
 # Of a member, as far as its fingerprint goes.
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
@@ -61,7 +62,7 @@ class Machine:
             app_name="microcloud",
             unit_id=0,
         )
-        self.model = testing.Model(uuid="4b2e5f6a-0000-4000-8000-000000000001")
+        self.model = testing.Model(uuid=MODEL)
 
     def install(self, *names: str) -> None:
         """As if the snaps had been installed before."""
@@ -130,6 +131,11 @@ class Machine:
 
 def _yaml(name: str) -> dict[str, Any]:
     return yaml.safe_load((REPO / name).read_text())
+
+
+def noted(unit: str) -> dict[str, str]:
+    """What LXD is told of a member: which unit of which model it is."""
+    return {"user.microcloud.unit": unit, "user.microcloud.model": MODEL}
 
 
 def bag(relation: testing.PeerRelation) -> peers.UnitBag:

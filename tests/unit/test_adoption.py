@@ -7,7 +7,7 @@ import dataclasses
 from ops import testing
 
 import peers
-from unit.conftest import Machine, app, bag, published
+from unit.conftest import Machine, app, bag, noted, published
 
 FIRST = {"initiator": "microcloud/1", "issuer": "microcloud/1"}
 
@@ -42,8 +42,24 @@ def test_a_member_of_the_same_cluster_is_adopted_and_lxd_is_told_its_unit(machin
     report = bag(after).report
     assert report.joined == ("lxd",)
     assert report.clusters == {"lxd": "aaaaaaaaaaaa"}
-    assert machine.lxd.member_config["micro1"]["user.microcloud.unit"] == "microcloud/0"
+    assert machine.lxd.member_config["micro1"] == noted("microcloud/0")
     assert not any(request == "PUT /1.0/cluster" for request in machine.lxd.requests)
+
+
+def test_members_that_another_model_knew_are_its_units_no_more(machine: Machine):
+    """One that is off is not gone from this model, which never had it; ours is told anew."""
+    in_a_cluster(machine, "micro3", "micro4")
+    elsewhere = {**noted("microcloud/0"), "user.microcloud.model": "another"}
+    machine.lxd.member_config["micro1"] = dict(elsewhere)
+    machine.lxd.member_config["micro3"] = {**elsewhere, "user.microcloud.unit": "microcloud/2"}
+    machine.lxd.member_config["micro4"] = noted("former-app/3")
+    machine.lxd.offline = {"micro3", "micro4"}
+    mine = {"initiator": "microcloud/0", "issuer": "microcloud/0"}
+    relation = testing.PeerRelation("cluster", local_app_data=app(**mine))
+    state = machine.state(relation=relation, leader=True)
+    machine.run(machine.context.on.update_status(), state)
+    assert machine.lxd.member_config["micro1"] == noted("microcloud/0")
+    assert machine.lxd.members == ["micro1", "micro3", "micro4"]
 
 
 def test_a_member_of_another_cluster_changes_nothing_and_names_both(machine: Machine):

@@ -13,7 +13,7 @@ from ops import testing
 import peers
 import preflight
 import sealing
-from unit.conftest import Machine, app, bag, formation, published
+from unit.conftest import Machine, app, bag, formation, noted, published
 
 
 def after(state: testing.State) -> testing.PeerRelation:
@@ -58,7 +58,7 @@ def test_the_initiator_bootstraps_in_a_later_hook(machine: Machine):
         machine.context.on.config_changed(), machine.state(relation=relation, leader=True)
     )
     assert machine.lxd.members == ["micro1"]
-    assert machine.lxd.member_config["micro1"] == {"user.microcloud.unit": "microcloud/0"}
+    assert machine.lxd.member_config["micro1"] == noted("microcloud/0")
     assert machine.lxd.config["core.https_address"] == "[::]:8443"
     assert machine.lxd.config["cluster.https_address"] == "192.0.2.0:8443"
     assert machine.lxd.pools["local"]["status"] == "Created"
@@ -114,7 +114,7 @@ def member(machine: Machine, *others: str) -> None:
     machine.install()
     machine.lxd.clustered = True
     machine.lxd.members = ["micro1", *others]
-    machine.lxd.member_config = {"micro1": {"user.microcloud.unit": "microcloud/0"}}
+    machine.lxd.member_config = {"micro1": noted("microcloud/0")}
     machine.lxd.config = {
         "storage.images_volume": "local/images",
         "storage.backups_volume": "local/backups",
@@ -428,7 +428,7 @@ def test_what_lxd_refuses_is_said_and_tried_again(machine: Machine):
 
 def test_a_member_that_is_gone_is_forgotten_once_it_is_offline(machine: Machine):
     member(machine, "micro2")
-    machine.lxd.member_config["micro2"] = {"user.microcloud.unit": "microcloud/1"}
+    machine.lxd.member_config["micro2"] = noted("microcloud/1")
     relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
     state = machine.state(relation=relation, leader=True)
     machine.run(machine.context.on.update_status(), state)

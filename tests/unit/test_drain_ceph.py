@@ -9,7 +9,7 @@ import pytest
 from ops import testing
 
 import drain_ceph
-from unit.conftest import Machine
+from unit.conftest import Machine, noted
 from unit.test_ceph import CONFIG, issuer, settled
 
 GIB = 1 << 30
@@ -177,7 +177,7 @@ def gone(machine: Machine, name: str = "micro3") -> None:
     """A machine that is off for good, and that Juju has removed."""
     settled(machine, "micro2", "micro3", "micro4")
     machine.lxd.offline = {name}
-    machine.lxd.member_config[name] = {"user.microcloud.unit": "microcloud/2"}
+    machine.lxd.member_config[name] = noted("microcloud/2")
     machine.microceph.status[name] = "UNREACHABLE"
 
 

@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 from ops import testing
 
-from unit.conftest import Machine, app, published
+from unit.conftest import Machine, app, noted, published
 from unit.test_ceph import CONFIG as CEPH
 from unit.test_ceph import settled
 from unit.test_charm import ISSUER, member
 from unit.test_membership import instance
 from unit.test_ovn import CONFIG as OVN
 from unit.test_ovn import cloudy
-
-UNIT = "user.microcloud.unit"
 
 
 def act(machine: Machine, action: str, config: dict[str, Any] | None = None, **params: Any) -> Any:
@@ -39,7 +37,7 @@ def three(machine: Machine) -> None:
     """micro3's machine is off, and Juju has no unit of it."""
     member(machine, "micro2", "micro3")
     machine.lxd.offline = {"micro3"}
-    machine.lxd.member_config["micro3"] = {UNIT: "microcloud/2"}
+    machine.lxd.member_config["micro3"] = noted("microcloud/2")
 
 
 def tick(machine: Machine) -> testing.State:

@@ -12,7 +12,7 @@ from ops import testing
 
 import peers
 from machine import encryption
-from unit.conftest import Machine, app, bag, published
+from unit.conftest import Machine, app, bag, noted, published
 
 ID = "/dev/disk/by-id/scsi-"
 CEPH = {"microceph-channel": "squid/stable", "local-storage": "none", "instance-network": "none"}
@@ -27,7 +27,7 @@ def member(machine: Machine) -> Machine:
     machine.lxd.clustered = True
     machine.lxd.extensions.append("storage_cephfs_create_missing")
     machine.lxd.members = ["micro1"]
-    machine.lxd.member_config = {"micro1": {"user.microcloud.unit": "microcloud/0"}}
+    machine.lxd.member_config = {"micro1": noted("microcloud/0")}
     machine.lxd.config = {"core.https_address": "[::]:8443"}
     machine.microceph.members = {"micro1": "10.0.0.1:7443"}
     machine.disk("sda", 10, partitions=[{"id": "sda1", "mounted": True}])
@@ -184,7 +184,7 @@ def test_disks_that_cannot_be_looked_at_hold_up_nothing_else(member: Machine):
     member.lxd.member_config = {}
     state = run(member, storage="size > 10GiB")
     assert "no disks today" in state.unit_status.message
-    assert member.lxd.member_config["micro1"] == {"user.microcloud.unit": "microcloud/0"}
+    assert member.lxd.member_config["micro1"] == noted("microcloud/0")
 
 
 # Attached Juju storage
