@@ -304,6 +304,8 @@ def _passed_over(view: View, grants: Mapping[str, Grant]) -> Step | None:
     """
     if sum(1 for grant in grants.values() if grant.tokens) >= WINDOW:
         return None
+    if not is_whole(view, view.formation.issuer):
+        return None  # it gives no tokens yet; perhaps it never will
     for name, service in view.services.items():
         if service.presence is Presence.ALONE and not service.joining:
             return failed(view, name, 0, "no member gives a token for it")
@@ -561,11 +563,24 @@ def _at_rest(view: View) -> Rest:
     failure = view.mine.report.failure
     if failure is not None:
         return Rest("waiting", _failed(view, failure))
-    if view.formation.initiator in ("", view.me):
+    first, issuer = view.formation.initiator, view.formation.issuer
+    if first in ("", view.me):
         return Rest("waiting", "waiting for the leader to choose the initiator")
-    if view.formation.issuer not in view.units:
-        return Rest("waiting", f"waiting for {view.formation.initiator} to start the cloud")
-    return Rest("waiting", f"waiting for a token from {view.formation.issuer}")
+    if issuer in view.units and (issuer != first or _has_joined(view, issuer)):
+        return Rest("waiting", f"waiting for a token from {issuer}")
+    return Rest("waiting", _not_started(view, first))
+
+
+def _not_started(view: View, first: str) -> str:
+    """What is waited for while there is no cloud yet; its initiator may never come back."""
+    if view.is_gone(first):
+        return f"{first} is gone; the leader chooses another with its next update-status"
+    text = f"waiting for {first} to start the cloud"
+    if first not in view.units:  # not seen yet, or gone in a hook before this one
+        return f"{text}; if it is gone, the leader chooses another with its next update-status"
+    if view.idle:
+        return f"{text}; if its machine is gone for good: juju remove-unit --force {first}"
+    return text
 
 
 def _failed(view: View, failure: Failure) -> str:

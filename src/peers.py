@@ -154,7 +154,7 @@ class Bags(Mapping[str, UnitBag]):
     """
 
     def __init__(self, units: tuple[str, ...], read: Callable[[str], Mapping[str, str]]) -> None:
-        self._units = units
+        self._units = dict.fromkeys(units)  # in their order, and found without a search
         self._read = read
         self._bags: dict[str, UnitBag] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     Claimed = Callable[[tuple[Disk, ...], Probe], Iterable[Disk]]
 
+ROOM = 512  # MiB; for a service's database and what it logs while it joins
+SNAP_DATA = Path("/var/snap")
 FAN = Path("/proc/sys/net/fan")
 INTERFACES = Path("/sys/class/net")
 
@@ -43,6 +46,31 @@ def _network_fault(wanted: Settings) -> str:
             "make one, or choose bridge, fan or none"
         )
     return ""
+
+
+def room(services: Iterable[str], name: str) -> None:
+    """Whether there is room for the data of services that are to come.
+
+    Without it a daemon does not start, or hangs in its join, and tells nobody why.
+
+    Raises:
+        Findings: a file system is full, or nearly.
+    """
+    full: dict[int, str] = {}
+    for service in services:
+        path = SNAP_DATA / service / "common"
+        while not path.exists():
+            path = path.parent
+        system = os.statvfs(path)
+        free = (system.f_bavail * system.f_frsize) >> 20
+        if free < ROOM:
+            full.setdefault(
+                path.stat().st_dev,
+                f"{path} on {name} has {free} MiB free, and {service} needs {ROOM} MiB to start "
+                "with; free some or make it larger",
+            )
+    if full:
+        raise Findings(full.values())
 
 
 def needs_local(wanted: Settings, facts: Facts, name: str) -> bool:

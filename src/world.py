@@ -351,7 +351,7 @@ class World:
     def _look_into(self, view: View, lxd: ServiceView) -> View:
         """What is due inside LXD for a member; whether the machine is fit for another."""
         try:
-            view = self._storage_networks(view)
+            view = self._storage_networks(_room(view))
             if lxd.presence is Presence.MEMBER:
                 return self._look_at_cloud(view)
             if lxd.joining:
@@ -648,6 +648,14 @@ class World:
     def say(self, message: str) -> None:
         """Show what this unit is doing."""
         self._charm.unit.status = ops.MaintenanceStatus(message)
+
+
+def _room(view: View) -> View:
+    """Whether what is still to be started here has room; cleaning a failed join makes some."""
+    to_come = (Presence.ABSENT, Presence.ALONE)
+    names = [n for n, s in view.services.items() if s.presence in to_come and not s.joining]
+    found = _findings(lambda: preflight.room(names, view.name)) if names else ()
+    return replace(view, problems=(*view.problems, *found)) if found else view
 
 
 def _findings(check: Callable[[], object]) -> tuple[str, ...]:

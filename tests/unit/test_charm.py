@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ops import testing
 
+import errors
 import peers
 import preflight
 import sealing
@@ -102,11 +103,91 @@ def test_a_follower_waits_for_the_initiator(machine: Machine):
     relation = testing.PeerRelation(
         "cluster",
         local_app_data=app(initiator="microcloud/1", issuer="microcloud/1"),
-        peers_data={1: published(1)},
+        peers_data={1: published(1, report=peers.Report(joined=("lxd",)))},
     )
     state = machine.run(machine.context.on.start(), machine.state(relation=relation))
     assert state.unit_status == testing.WaitingStatus("waiting for a token from microcloud/1")
     assert not machine.lxd.clustered
+
+
+GONE = "the leader chooses another with its next update-status"
+
+
+@pytest.mark.parametrize(
+    ("event", "there", "message"),
+    [
+        ("start", True, "waiting for microcloud/1 to start the cloud"),
+        (
+            "update_status",
+            True,
+            "waiting for microcloud/1 to start the cloud; if its machine is gone for good: "
+            "juju remove-unit --force microcloud/1",
+        ),
+        (
+            "start",
+            False,
+            f"waiting for microcloud/1 to start the cloud; if it is gone, {GONE}",
+        ),
+        ("update_status", False, f"microcloud/1 is gone; {GONE}"),
+    ],
+)
+def test_an_initiator_that_does_not_come_is_told_with_what_to_do(
+    machine: Machine, event: str, there: bool, message: str
+):
+    machine.install()
+    others = {1: published(1)} if there else {}
+    relation = testing.PeerRelation(
+        "cluster",
+        local_app_data=app(initiator="microcloud/1", issuer="microcloud/1"),
+        peers_data={2: published(2), **others},
+    )
+    state = machine.run(getattr(machine.context.on, event)(), machine.state(relation=relation))
+    assert state.unit_status == testing.WaitingStatus(message)
+
+
+def little_room(monkeypatch, mebibytes: int) -> None:
+    """Let the file system of the daemons' data have so much room."""
+    system = SimpleNamespace(f_bavail=mebibytes << 8, f_frsize=4096)
+    monkeypatch.setattr(preflight.os, "statvfs", lambda _: system)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_full_disk_is_said_before_anything_is_installed_or_joined(
+    machine: Machine, monkeypatch, installed: bool
+):
+    if installed:
+        machine.install()
+    little_room(monkeypatch, 511)
+    relation = testing.PeerRelation("cluster", local_app_data=app(initiator="microcloud/0"))
+    state = machine.run(
+        machine.context.on.config_changed(), machine.state(relation=relation, leader=True)
+    )
+    assert isinstance(state.unit_status, testing.BlockedStatus)
+    assert "on micro1 has 511 MiB free, and lxd needs 512 MiB" in state.unit_status.message
+    assert state.unit_status.message.count("512") == 1
+    assert bag(after(state)).report.problems
+    assert machine.snap_calls == []
+    assert not machine.lxd.clustered
+
+
+def test_one_full_disk_is_said_once(machine: Machine, monkeypatch, tmp_path):
+    (tmp_path / "microceph/common").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(preflight, "SNAP_DATA", tmp_path)
+    little_room(monkeypatch, 0)
+    with pytest.raises(errors.Findings) as caught:
+        preflight.room(("microceph", "microovn", "lxd"), "micro1")
+    assert len(caught.value.sentences) == 1
+    assert "microceph/common on micro1 has 0 MiB free" in caught.value.sentences[0]
+
+
+def test_a_member_on_a_full_disk_stays_one(machine: Machine, monkeypatch):
+    member(machine)
+    little_room(monkeypatch, 0)
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.run(
+        machine.context.on.update_status(), machine.state(relation=relation, leader=True)
+    )
+    assert state.unit_status == testing.ActiveStatus("1 member")
 
 
 def member(machine: Machine, *others: str) -> None:
