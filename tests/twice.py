@@ -1,4 +1,4 @@
-"""Run tests of real daemons with pytest, and a file in which one failed once more, saying which.
+"""Run tests of real daemons, two files at once, and one that failed once more, saying which.
 
 Elections and heartbeats have bounds of their own, which a starved machine can miss. A file that
 fails twice is a failure; a test that failed once is named at the end, as a defect to be found.
@@ -10,6 +10,9 @@ import subprocess
 import sys
 
 import pytest
+
+# They wait more than they work. Whole files, in order: each has a cloud for all of its tests.
+AT_ONCE = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 class Failures:
@@ -26,7 +29,7 @@ class Failures:
 def main(arguments: list[str]) -> int:
     """Run twice if need be; return pytest's exit code of the last run."""
     failures = Failures()
-    code = pytest.main(arguments, plugins=[failures])
+    code = pytest.main([*arguments, *AT_ONCE], plugins=[failures])
     if code != pytest.ExitCode.TESTS_FAILED:
         return code
     files = list(dict.fromkeys(name.partition("::")[0] for name in failures.names))

@@ -29,6 +29,12 @@ def ask(juju: jubilant.Juju, unit: str, command: str) -> Any:
     return json.loads(cloud.sh(juju, unit, f"microceph.ceph {command} --format json"))
 
 
+def copies(juju: jubilant.Juju, unit: str) -> set[int]:
+    """How many copies the charm's pools keep."""
+    pools = told(juju, unit)["pools"]
+    return {pools[name]["copies"] for name in OSD_POOLS}
+
+
 def free_disk(juju: jubilant.Juju, unit: str) -> str:
     """The path of the first disk of the unit's machine that MicroCeph would take."""
     listed = json.loads(cloud.sh(juju, unit, "microceph disk list --json"))
@@ -81,8 +87,18 @@ def wait_message(juju: jubilant.Juju, text: str, *, there: bool = True) -> None:
 
 
 def wait(done: Callable[[], bool], otherwise: str, timeout: float = 120) -> None:
-    """Wait until it is done; AssertionError `otherwise`."""
+    """Wait until it is done; AssertionError `otherwise`.
+
+    A command that fails is one that says no: a database whose leader has gone refuses to answer.
+    """
     deadline = time.monotonic() + timeout
-    while not done():
+    while not _says_yes(done):
         assert time.monotonic() < deadline, f"{otherwise} after {timeout:.0f} s"
         time.sleep(0.5)
+
+
+def _says_yes(done: Callable[[], bool]) -> bool:
+    try:
+        return done()
+    except jubilant.TaskError:
+        return False

@@ -29,7 +29,9 @@ def lab() -> Iterator[str]:
         return
     if os.geteuid() != 0:
         pytest.exit("the lab needs root; with a Juju controller: make integration JUJU=real", 1)
-    os.environ.setdefault("LAB", f"it{os.getpid() % 10000}")
+    name = os.environ.get("LAB", f"it{os.getpid() % 10000}")
+    # Tests that run at the same time have a lab each.
+    os.environ["LAB"] = name + os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     os.environ["PATH"] = f"{LAB.parent}:{os.environ['PATH']}"
     shape = Path(__file__).parent / "shape.yaml"
     subprocess.run([LAB, "up", "--shape", shape], check=True, timeout=120)
@@ -38,7 +40,7 @@ def lab() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def charm() -> Path:
+def charm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packed charm: CHARM_PATH, or packed here for the lab."""
     if "CHARM_PATH" in os.environ:
         return Path(os.environ["CHARM_PATH"]).resolve()
@@ -46,7 +48,7 @@ def charm() -> Path:
         pytest.exit("pack the charm with charmcraft and name it in CHARM_PATH", 1)
     from lab.pack import pack
 
-    return pack(REPO, REPO / "build/microcloud.charm")
+    return pack(REPO, tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="module")

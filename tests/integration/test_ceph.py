@@ -35,6 +35,8 @@ def stored(formed: jubilant.Juju) -> jubilant.Juju:
     ceph.wait_pools(formed, first)
     ceph.wait_healthy(formed, first, 3)
     ceph.wait_message(formed, "Ceph", there=False)
+    # The third disk may have come after the hook that made the pools.
+    ceph.wait(lambda: ceph.copies(formed, first) == {3}, "there are not three copies")
     return formed
 
 

@@ -17,7 +17,8 @@ from lab.pack import pack
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent
 CHARMS = ("exerciser", "visitor", "empty")
-LAB_NAME = os.environ.get("EXERCISER_LAB", "exer")
+# Tests that run at the same time have a lab each.
+LAB_NAME = os.environ.get("EXERCISER_LAB", "exer") + os.environ.get("PYTEST_XDIST_WORKER", "")
 UP_TIMEOUT = 120  # seconds
 SHAPE = """\
 networks:
