@@ -15,10 +15,11 @@ from integration.cloud import APP
 from integration.faults import Faults
 
 PROBE = (Path(__file__).parent / "faults_probe.py").read_text()
-# What differs between two formations that nothing disturbed: certificates, what LXD and OVN
-# choose at random, and what a unit said of its interface while the network waited for it.
+# What differs between two formations that nothing disturbed: certificates, Juju's model, what LXD
+# and OVN choose at random, and what a unit said of its interface while the network waited for it.
 _RANDOM = re.compile(
-    r"(networks\.default\b.*ipv[46]\.address|bag\.report\.(uplink|clusters\..*))$"
+    r"(networks\.default\b.*ipv[46]\.address|user\.microcloud\.model"
+    r"|bag\.report\.(uplink|clusters\..*))$"
 )
 
 

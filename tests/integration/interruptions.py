@@ -26,15 +26,15 @@ def check(juju: jubilant.Juju, count: int) -> None:
     assert not [o for o in tokens if o["status"] == "Running"]  # one that is used stays 5 s
 
 
-def says(juju: jubilant.Juju, text: str, *, unit: str = "") -> str:
-    """Wait until the unit, or any unit, has this text in its message; gives the unit."""
+def says(juju: jubilant.Juju, *texts: str, unit: str = "") -> str:
+    """Wait until the unit, or any unit, has all of this in its message; gives the unit."""
 
     def who(status: jubilant.Status) -> list[str]:
         units = status.apps[APP].units.items()
         return [
             name
             for name, found in units
-            if unit in ("", name) and text in found.workload_status.message
+            if unit in ("", name) and all(t in found.workload_status.message for t in texts)
         ]
 
     return who(juju.wait(lambda status: bool(who(status)), delay=0.1))[0]

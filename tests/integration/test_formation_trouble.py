@@ -69,10 +69,13 @@ def test_a_port_that_is_taken_is_said_and_the_unit_joins_when_it_is_free(grown, 
     faults.run("exec", machine, "--", "sh", "-c", taken)
     unit = add_unit(grown, machine)
     name = f"micro{int(machine) + 1}"
-    says(grown, f"joining lxd on {name} failed, 3 times", unit=unit)
-    said = grown.status().apps[APP].units[unit].workload_status.message
-    assert "address already in use" in said
-    assert f"{FIRST} tries it again with its next update-status" in said
+    says(
+        grown,
+        f"joining lxd on {name} failed, 3 times",
+        "address already in use",
+        f"{FIRST} tries it again with its next update-status",
+        unit=unit,
+    )
     assert name not in cloud.members(grown, FIRST)
     faults.run("exec", machine, "--", "sh", "-c", "kill $(cat /tmp/taken)")
     check(grown, count + 1)
