@@ -252,6 +252,8 @@ def _bootstrap(view: View) -> Step | Rest | None:
     for name in view.services:
         if name in view.joined:
             continue
+        if view.services[name].presence is not Presence.ALONE:
+            return None  # a member, for all that can be told
         there = [unit for unit in _others(view) if name in view.units[unit].report.joined]
         if not there:
             return Bootstrap(name)

@@ -42,6 +42,7 @@ def leave(world: World) -> None:
         DaemonError: a daemon refuses.
     """
     view = world.view
+    _check_answers(world)
     if view.services["lxd"].presence is Presence.MEMBER:
         if len(view.services["lxd"].members) == 1:
             logger.info("%s is the last member; there is no cluster to leave", view.name)
@@ -60,6 +61,20 @@ def leave(world: World) -> None:
             drain_ceph.leave(world.microceph, view.name)
         else:
             driver.remove(view.name, force=False)
+
+
+def _check_answers(world: World) -> None:
+    """A daemon that does not answer may be a member still; gone, it may take a majority along."""
+    silent = [
+        f"{name}: {state.detail}"
+        for name, state in world.view.services.items()
+        if state.presence is Presence.BROKEN and not state.joining
+    ]
+    if silent:
+        raise CannotLeave(
+            f"{world.view.name} cannot leave before it answers ({'; '.join(silent)}); Juju tries "
+            f"again. If its machine is given up: juju remove-unit --force {world.view.me}"
+        )
 
 
 @contextlib.contextmanager

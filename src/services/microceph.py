@@ -243,8 +243,26 @@ class Microceph(Microcluster):
         except subprocess.CalledProcessError as fault:
             said = fault.stderr.strip() or f"exit code {fault.returncode}"
             raise DaemonError(f"{command} failed: {said}") from fault
-        except (OSError, subprocess.TimeoutExpired, ValueError) as fault:
+        except subprocess.TimeoutExpired as fault:
+            said = f"{command} did not end within {timeout:.0f} s"
+            raise DaemonError(f"{said}; {self._why_silent()}") from fault
+        except (OSError, ValueError) as fault:
             raise DaemonError(f"{command} failed: {fault}") from fault
+
+    def _why_silent(self) -> str:
+        """What Ceph waits for that does not answer, and what to do."""
+        try:
+            where = self.placed().get("mon", ())
+            online = {member.name for member in self.members() if member.online}
+        except DaemonError:
+            return "MicroCeph does not tell where Ceph's monitors are"
+        off = [member for member in where if member not in online]
+        if not off or 2 * len(off) < len(where):
+            return f"the logs of its monitors ({', '.join(where)}) may say why"
+        return (
+            f"of Ceph's monitors on {', '.join(where)} too few run to be a majority: power on "
+            f"{', '.join(off)}; if that cannot be, docs/how-to/members.md says what can be done"
+        )
 
 
 def _invalid(answer: Mapping[str, Any]) -> bool:

@@ -507,6 +507,17 @@ def test_what_lxd_refuses_is_said_and_tried_again(machine: Machine):
     assert state.unit_status == testing.ActiveStatus("1 member")
 
 
+def test_a_member_whose_database_does_not_answer_starts_no_cloud(machine: Machine):
+    """Also if it is the initiator, and nobody else is there to say that it is a member."""
+    member(machine)
+    machine.lxd.refuse = {"GET /1.0/cluster": "no known leader"}
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.state(relation=relation, leader=True)
+    state = machine.run(machine.context.on.config_changed(), state)
+    assert state.unit_status == testing.BlockedStatus("lxd on micro1: LXD: no known leader")
+    assert not [request for request in machine.lxd.requests if not request.startswith("GET")]
+
+
 def test_a_member_that_is_gone_is_forgotten_once_it_is_offline(machine: Machine):
     member(machine, "micro2")
     machine.lxd.member_config["micro2"] = noted("microcloud/1")

@@ -143,5 +143,27 @@ def test_ceph_says_what_is_wrong(machine: Machine, ceph: Microceph):
     with pytest.raises(DaemonError, match="osd pool get x size failed: Error EINVAL"):
         ceph.ceph("osd", "pool", "get", "x", "size")
     command.write_text("#!/bin/sh\nexec sleep 5\n")
-    with pytest.raises(DaemonError, match="timed out"):
+    with pytest.raises(DaemonError, match="did not end within 0 s"):
         ceph.ceph("status", timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        ("micro2", "too few run to be a majority: power on micro2; if that cannot be, docs/"),
+        ("", "the logs of its monitors (micro1, micro2) may say why"),
+    ],
+)
+def test_a_ceph_without_majority_says_whom_it_waits_for(
+    machine: Machine, ceph: Microceph, off: str, said: str
+):
+    machine.microceph.services["mon"] = ["micro1", "micro2"]
+    machine.microceph.status[off] = "UNREACHABLE"
+    tool = machine.folder / "bin/microceph.ceph"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    tool.chmod(0o755)
+    with pytest.raises(DaemonError) as caught:
+        ceph.ceph("pg", "stat", timeout=0.1)
+    assert str(caught.value).startswith("microceph.ceph pg stat did not end within 0 s; ")
+    assert said in str(caught.value)
