@@ -1,7 +1,7 @@
 """The action verify: an instance on a member, or on each, and whether all works that it needs.
 
-What is made for it is taken away again whatever comes of it, and what an earlier run left that
-was interrupted as well.
+What is made for it is taken away again whatever comes of it. What an interrupted run left a later
+one takes away, once it is so old that the run cannot be going on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NOTE = f"{MARK}.verify"  # in the configuration of the action's instances
+NOTE = f"{MARK}.verify"  # in the configuration of the action's instances: of which run they are
+STALE = 6 * 3600  # seconds since a run began after which its instances are nobody's any more
 IMAGE = "ubuntu:24.04"
 LAUNCH_TIMEOUT = 600.0  # seconds; the image may have to come from far away
 ADDRESS_TIMEOUT = 60.0  # seconds
@@ -57,15 +58,15 @@ def run(world: World, params: Mapping[str, Any]) -> dict[str, Any]:
         raise CharmError(f"egress={egress!r} is neither a host name nor an address")
     members = _members(world, str(params.get("member") or ""))
     source = image_source(str(params.get("image") or IMAGE))
-    tag = secrets.token_hex(3)
-    _clean_up(world.lxd)
+    tag = f"{int(time.time())}-{secrets.token_hex(3)}"
+    _clean_up(world.lxd, _is_stale)
     try:
         told: dict[str, dict[str, str]] = {}
-        probes = [_launch(world.lxd, f"verify-{tag}-{name}", name, source) for name in members]
+        probes = [_launch(world.lxd, tag, name, source) for name in members]
         for probe in probes:
             told[probe.member] = dict(_checks(world.lxd, probe, probes, egress))
     finally:
-        _clean_up(world.lxd)
+        _clean_up(world.lxd, lambda note: note == tag)
     wrong = [
         f"{member}: {name}: {said}"
         for member, checks in told.items()
@@ -104,8 +105,9 @@ def image_source(image: str) -> dict[str, str]:
     return {"type": "image", "mode": "pull", "alias": alias, **server}
 
 
-def _launch(lxd: Lxd, name: str, member: str, source: Mapping[str, str]) -> Probe:
-    body = {"name": name, "source": source, "type": "container", "config": {NOTE: "true"}}
+def _launch(lxd: Lxd, tag: str, member: str, source: Mapping[str, str]) -> Probe:
+    name = f"verify-{tag.rpartition('-')[2]}-{member}"
+    body = {"name": name, "source": source, "type": "container", "config": {NOTE: tag}}
     try:
         lxd.post("instances", body, target=member, timeout=LAUNCH_TIMEOUT)
         lxd.put(f"instances/{name}/state", {"action": "start", "timeout": 30})
@@ -179,10 +181,15 @@ def _execute(lxd: Lxd, name: str, command: str) -> None:
         raise CharmError(f"`{command}` failed: {why}")
 
 
-def _clean_up(lxd: Lxd) -> None:
-    """Take all instances of this action away."""
+def _is_stale(note: str) -> bool:
+    began = note.partition("-")[0]
+    return not began.isdigit() or int(began) < time.time() - STALE
+
+
+def _clean_up(lxd: Lxd, is_over: Callable[[str], bool]) -> None:
+    """Take the action's instances away, those of runs that are over."""
     for one in lxd.get("/1.0/instances?recursion=1"):
-        if NOTE not in one["config"]:
+        if NOTE not in one["config"] or not is_over(one["config"][NOTE]):
             continue
         try:
             if one["status"] != "Stopped":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -30,14 +31,16 @@ def test_each_member_is_checked_and_nothing_stays(machine: Machine):
     member(machine, "micro2", "micro3")
     machine.lxd.evacuated = {"micro3"}
     mine = instance("c1", "Running")
-    left = {**instance("verify-old", "Running"), "config": {"user.microcloud.verify": "true"}}
-    machine.lxd.instances = [mine, left]
+    left = {**instance("verify-old", "Running"), "config": {verify.NOTE: "1700000000-abc"}}
+    now = f"{int(time.time())}-def"
+    other = {**instance("verify-other", "Running"), "config": {verify.NOTE: now}}
+    machine.lxd.instances = [mine, left, other]
     found = act(machine, egress="example.com")
     assert list(found) == ["micro1", "micro2"]
     assert found["micro1"].pop("address").startswith("10.9.0.")
     checks = ("storage", "network", "name-resolution", "egress")
     assert found["micro1"] == dict.fromkeys(checks, "ok")
-    assert machine.lxd.instances == [mine]
+    assert machine.lxd.instances == [mine, other], "another run is going on"
     assert any("ping -c 3 -W 3 example.com" in command for command in machine.lxd.commands)
 
 
