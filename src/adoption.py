@@ -29,16 +29,28 @@ def refusal(view: View, first: str) -> str:
         return ""
     mine, theirs = view.services[name].cluster, view.units[first].report.clusters[name]
     here = ", ".join(sorted(view.services[name].names))
-    there = ", ".join(
-        bag.identity.name
-        for bag in view.units.values()
-        if bag.identity is not None and bag.report.clusters.get(name) == theirs
-    )
+    beside = (bag for bag in view.units.values() if bag.report.clusters.get(name) == theirs)
+    there = ", ".join(sorted(bag.identity.name for bag in beside if bag.identity is not None))
     return (
         f"{view.name} is in the {name} cluster {mine} ({here}), {first} in the {name} cluster "
         f"{theirs} ({there}), and one cloud is one cluster; remove this unit, or take "
         f"{view.name} out of its cluster"
     )
+
+
+def unsure(view: View) -> bool:
+    """Whether this unit's LXD is in a cluster that may turn out to be another than the first's.
+
+    A member that bears its unit's name was found to be in the right one before.
+    """
+    first = view.draft.issuer or view.draft.initiator
+    lxd = view.services["lxd"]
+    if first == view.me or not lxd.cluster:
+        return False
+    mine = next((member for member in lxd.members if member.name == view.name), None)
+    if mine is None or mine.unit:
+        return False
+    return first not in view.units or "lxd" not in view.units[first].report.clusters
 
 
 def misnamed(view: View) -> str:

@@ -229,6 +229,14 @@ def _apart(view: View) -> Step | Rest | None:
     return (_report(view) or Rest("blocked", refusal)) if refusal else None
 
 
+def _unsure(view: View) -> Rest | None:
+    """Nothing is changed in a cluster from before that may have to be refused."""
+    if not adoption.unsure(view):
+        return None
+    first = view.draft.issuer or view.draft.initiator or "the leader"
+    return Rest("waiting", f"waiting for {first} to tell which cluster is the cloud's")
+
+
 def _clean_up(view: View) -> Step | None:
     """A join that a dead hook left behind is cleaned before anything else is tried."""
     for name, service in view.services.items():
@@ -638,6 +646,7 @@ _RULES: tuple[Callable[[View], Step | Rest | None], ...] = (
     _broken,
     _report,
     _lead,
+    _unsure,
     _forget,
     _supply,
     _ensure,

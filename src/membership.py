@@ -44,6 +44,9 @@ def leave(world: World) -> None:
     view = world.view
     _check_answers(world)
     if view.services["lxd"].presence is Presence.MEMBER:
+        if not any(member.unit for member in view.services["lxd"].members):
+            logger.info("%s is in a cluster that no unit of this application is of", view.name)
+            return  # it was there before, and this unit was refused
         if len(view.services["lxd"].members) == 1:
             logger.info("%s is the last member; there is no cluster to leave", view.name)
             return

@@ -83,6 +83,22 @@ def test_a_joiner_is_powered_off_in_the_middle_and_comes_back(juju, faults, depl
     check(juju, 3)
 
 
+def test_the_initiator_is_lost_in_the_middle_and_never_comes_back(juju, faults, deploy):
+    """Those that came after it say what to do, and then start without it."""
+    juju.model_config({"update-status-hook-interval": "5s"})
+    deploy(1)
+    lost = f"{APP}/0"
+    says(juju, "", unit=lost)
+    appears(faults, lost, "/var/snap/lxd/common/lxd/cluster.crt")
+    faults.power_off(lost)
+    juju.add_unit(APP, num_units=2)
+    faults.fault("expire-lease", APP, "--seconds", "600")
+    remedy = f"if its machine is gone for good: juju remove-unit --force {lost}"
+    says(juju, f"waiting for {lost} to start the cloud; {remedy}")
+    juju.cli("remove-unit", lost, "--force", "--no-wait", "--no-prompt")
+    check(juju, 2)
+
+
 def test_a_join_hangs_and_is_tried_again(juju, faults, deploy):
     """The joiner's LXD is frozen in the middle of its join for longer than it may take."""
     deploy(2, **{"join-timeout": 10})

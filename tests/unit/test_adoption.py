@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from ops import testing
 
 import peers
@@ -72,6 +73,32 @@ def test_a_member_of_another_cluster_changes_nothing_and_names_both(machine: Mac
     assert "microcloud/1 in the lxd cluster bbbbbbbbbbbb (micro2)" in said
     assert machine.lxd.config == before
     assert not [r for r in machine.lxd.requests if not r.startswith("GET")]
+
+
+@pytest.mark.parametrize("known", [FIRST, {}])
+def test_nothing_is_changed_before_the_first_has_told_its_cluster(machine: Machine, known):
+    in_a_cluster(machine, "micro9")
+    relation = testing.PeerRelation(
+        "cluster", local_app_data=app(**known), peers_data={1: published(1)}
+    )
+    state = run(machine, relation)
+    who = "microcloud/1" if known else "the leader"
+    assert state.unit_status == testing.WaitingStatus(
+        f"waiting for {who} to tell which cluster is the cloud's"
+    )
+    assert not [r for r in machine.lxd.requests if not r.startswith("GET")]
+    (after,) = state.relations
+    assert isinstance(after, testing.PeerRelation)
+    assert bag(after).report.clusters == {"lxd": "aaaaaaaaaaaa"}, "the others wait for it"
+
+
+def test_the_members_are_named_in_order_whatever_unit_was_seen_first(machine: Machine):
+    in_a_cluster(machine)
+    relation = beside("bbbbbbbbbbbb")
+    report = peers.Report(joined=("lxd",), clusters={"lxd": "bbbbbbbbbbbb"})
+    others = {n: published(n, report=report) for n in (3, 1, 2)}
+    state = run(machine, dataclasses.replace(relation, peers_data=others))
+    assert "bbbbbbbbbbbb (micro2, micro3, micro4)" in state.unit_status.message
 
 
 def test_a_new_certificate_of_the_common_cluster_is_no_other_cluster(machine: Machine):

@@ -37,6 +37,14 @@ def instance(name: str, status: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "location": "micro1", "status": status, "config": {}, **more}
 
 
+def test_a_unit_that_was_refused_leaves_its_own_cluster_as_it_is(machine: Machine):
+    member(machine, "micro2")
+    machine.lxd.member_config = {}
+    leave(machine)
+    assert machine.lxd.members == ["micro1", "micro2"]
+    assert not [request for request in machine.lxd.requests if not request.startswith("GET")]
+
+
 def held(machine: Machine) -> None:
     """Give this member instances and a volume."""
     machine.lxd.instances = [
