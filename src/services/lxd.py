@@ -27,7 +27,7 @@ from urllib.parse import quote
 import snaps
 from errors import DaemonError, JoinFailed, Unreachable
 from services import Ticket
-from services.marks import Mark
+from services.marks import Flag, Mark
 from services.rest import LOOK_TIMEOUT, Rest
 from version import VERSION
 from view import Member, Presence, ServiceView
@@ -64,6 +64,7 @@ class Lxd:
         self._rest = Rest("LXD", COMMON / "unix.socket")
         self._marks = marks
         self._mark = Mark(marks, self.name)
+        self._unfinished = Flag(marks / "unfinished-lxd")
         self.seen: Mapping[str, Any] = {}  # what the last look saw of `GET /1.0`
 
     # Looking
@@ -208,16 +209,14 @@ class Lxd:
             JoinFailed: it did not come about; this machine's LXD is as new.
         """
         self._mark.set(ticket.revision)
+        self._unfinished.put(True)
         try:
             self._join(ticket, timeout)
         except DaemonError as fault:
             self.reset()
             raise JoinFailed(str(fault)) from fault
         self._mark.clear()
-        with self.calls() as client:
-            # As on the bootstrap member; joining leaves it at the cluster address.
-            client.api.patch(json={"config": {"core.https_address": f"[::]:{PORT}"}})
-        self._distrust(ticket.name, keep=self._own_certificate())
+        self._finish()
         logger.info("joined LXD as %s", ticket.name)
 
     def _join(self, ticket: Ticket, timeout: float) -> None:
@@ -240,6 +239,19 @@ class Lxd:
     def settle(self) -> None:
         """What is here is a member's: it is not to be cleaned, whatever happens."""
         self._mark.clear()
+        if self._unfinished.is_set():  # the hook that joined died
+            try:
+                self._finish()
+            except DaemonError as fault:
+                logger.warning("the join of LXD is finished by a later hook: %s", fault)
+
+    def _finish(self) -> None:
+        """What a new member is still to be given."""
+        # As on the bootstrap member; joining leaves it at the cluster address.
+        self.patch("", {"config": {"core.https_address": f"[::]:{PORT}"}})
+        name = self.server()["environment"]["server_name"]
+        self._distrust(name, keep=self._own_certificate())
+        self._unfinished.put(False)
 
     def reset(self) -> None:
         """Make a LXD that is no member as new.
@@ -255,6 +267,7 @@ class Lxd:
             self._forget_everything()
             snaps.run("start", "lxd")
             self.wait_ready()
+            self._unfinished.put(False)
         self._mark.clear()
 
     def _kill(self) -> None:

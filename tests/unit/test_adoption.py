@@ -131,6 +131,18 @@ def test_a_member_whose_join_was_not_seen_to_end_is_never_cleaned(machine: Machi
     assert not [call for call in machine.snap_calls if call.startswith("stop")]
 
 
+def test_a_join_whose_hook_died_is_finished_by_a_later_one(machine: Machine):
+    in_a_cluster(machine, "micro2")
+    machine.lxd.config["core.https_address"] = "192.0.2.0:8443"  # as LXD leaves it
+    mark = machine.folder / "state/microcloud-0/unfinished-lxd"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    mine = published(0, report=peers.Report(joined=("lxd",)))
+    run(machine, dataclasses.replace(beside("aaaaaaaaaaaa"), local_unit_data=mine))
+    assert machine.lxd.config["core.https_address"] == "[::]:8443"
+    assert not mark.exists()
+
+
 def test_a_daemon_that_does_not_answer_is_not_joined(machine: Machine):
     """Also in the hooks in which a token is there for it."""
     machine.install()
