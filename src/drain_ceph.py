@@ -1,8 +1,8 @@
 """Taking a member out of Ceph: its disks without losing a copy, its services handed over.
 
-MicroCeph drains disks by itself as long as three others stay. Below that it refuses: then Ceph
-first keeps fewer copies, as many as disks stay, and a disk goes only when Ceph says that
-nothing is on it alone.
+MicroCeph drains disks by itself as long as three others stay, in three zones if it keeps copies
+apart by zone. Below that it refuses: then Ceph first keeps fewer copies, as many as disks or zones
+stay, and a disk goes only when Ceph says that nothing is on it alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def findings(driver: Microceph, name: str) -> tuple[str, ...]:
     stored = sum(pool["stats"]["stored"] for pool in told["pools"] if pool["name"] != ".mgr")
     if not rest:
         return (f"it holds the last disks of Ceph ({listed}), and data is on them",) * bool(stored)
-    sizes = {pool.name: min(pool.size, len(rest)) for pool in driver.pools()}
+    places = driver.places(rest)
+    sizes = {pool.name: min(pool.size, places) for pool in driver.pools()}
     needed = sum(pool["stats"]["stored"] * sizes.get(pool["name"], 1) for pool in told["pools"])
     staying = {osd.number for osd in rest}
     nodes = driver.ceph("osd", "df")["nodes"]
@@ -86,10 +87,10 @@ def drain(driver: Microceph, lxd: Lxd, name: str, say: Callable[[str], None]) ->
 
 def drain_disk(driver: Microceph, lxd: Lxd, osd: Osd, say: Callable[[str], None]) -> None:
     """Take one disk of a member that leaves out of Ceph."""
-    disks = driver.disks()
-    left = len(disks) - 1
+    rest = [other for other in driver.disks() if other.number != osd.number]
+    left = driver.places(rest)
     say(f"moving Ceph's data off osd.{osd.number}")
-    if left < PLACES and any(other.member != osd.member for other in disks):
+    if left < PLACES and any(other.member != osd.member for other in rest):
         # Not the other way round: of fewer copies Ceph throws one away at once, and it may
         # be the one that was to stay.
         driver.ceph("osd", "out", str(osd.number))

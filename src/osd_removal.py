@@ -11,7 +11,7 @@ from errors import CharmError, DaemonError, Findings
 if TYPE_CHECKING:
     from services.microceph import Microceph, Osd
 
-MIN_OSDS = 3  # MicroCeph takes none out of fewer or as many
+MIN_OSDS = 3  # MicroCeph takes none out of fewer or as many; so it is with zones
 TIMEOUT = 1800.0  # seconds; MicroCeph's own
 PAUSE = 2.0  # seconds between two looks at Ceph
 FULL = 0.85  # the part of a disk above which Ceph calls it nearly full
@@ -42,7 +42,10 @@ def _against(driver: Microceph, osd: Osd) -> Iterator[str]:
     left = {one.member for one in osds if one.number != osd.number}
     pools = driver.pools()
     copies = max((pool.size for pool in pools), default=0)
-    if len(left) < min(len(hosts), max(copies, MIN_OSDS)):
+    zones = driver.zones()
+    if zones:
+        yield from _last_of_zone({zones.get(member, "") for member in left})
+    elif len(left) < min(len(hosts), max(copies, MIN_OSDS)):
         yield (
             f"it is the only one on {osd.member}, and with OSDs on {len(left)} machines instead "
             f"of {len(hosts)}, copies of data could no longer be on as many; add a disk to "
@@ -52,6 +55,15 @@ def _against(driver: Microceph, osd: Osd) -> Iterator[str]:
         if pool.size > len(osds) - 1:
             yield f"pool {pool.name} keeps {pool.size} copies, for which too few OSDs would remain"
     yield from _full(_usage(driver), osd.number)
+
+
+def _last_of_zone(left: set[str]) -> Iterator[str]:
+    if len(left) < MIN_OSDS:
+        yield (
+            f"Ceph keeps copies apart by zone, and would have OSDs in {len(left)} "
+            f"({', '.join(sorted(left))}) of the {MIN_OSDS} zones that it needs; add a disk in "
+            "another zone first"
+        )
 
 
 def _full(usage: dict[int, dict[str, Any]], number: int) -> Iterator[str]:

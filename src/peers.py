@@ -41,7 +41,8 @@ class Identity(Record):
     """Who a unit is: its member name (the host name), cluster address and public key.
 
     `underlay` is where its OVN tunnels end, "" if at the cluster address; `mtu` (bytes) is that
-    interface's, 0 if not known.
+    interface's, 0 if not known. `zone` is the availability zone with which its MicroCeph starts
+    or joins and, in a member, has done so; "" without zones.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Identity(Record):
     public_key: str
     underlay: str = ""
     mtu: int = 0
+    zone: str = ""
 
 
 class Failure(Record):

@@ -1,19 +1,27 @@
-"""Whether this machine is fit for Ceph: its addresses in Ceph's networks."""
+"""Whether this machine is fit for Ceph: its addresses in Ceph's networks, and its zone."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from errors import Findings
 from record import Record
+from view import Presence
 
 if TYPE_CHECKING:
+    from peers import Identity
     from services.microceph import Microceph
     from settings import Settings
+    from view import ServiceView, View
 
 BINDINGS = {"public": "ceph-public", "internal": "ceph-internal"}
 OPTIONS = {"public": "ceph-public-network", "internal": "ceph-internal-network"}
+
+_ZONE = re.compile(r"[a-zA-Z0-9_.-]+")  # what a bucket of Ceph's may be called
+_APART = (Presence.ABSENT, Presence.ALONE)
 
 
 class Networks(Record):
@@ -90,3 +98,37 @@ def _plain(subnets: str) -> set[str]:
 
     parts = (part.strip() for part in subnets.split(","))
     return {str(ipaddress.ip_network(part, strict=False)) for part in parts if part}
+
+
+def zone(wanted: Settings, ceph: ServiceView | None, known: Identity | None) -> str:
+    """The zone with which this machine starts or joins Ceph, or has done so; "" for none."""
+    if known is not None and ceph is not None and ceph.presence not in _APART:
+        return known.zone
+    return os.environ.get("JUJU_AVAILABILITY_ZONE", "") if wanted.ceph_zones else ""
+
+
+def against_zone(view: View, mine: Identity | None) -> Iterator[str]:
+    """What is wrong with Ceph's zones: MicroCeph takes a zone of every member, or of none."""
+    ceph = view.services.get("microceph")
+    if ceph is None or mine is None or view.settings is None:
+        return
+    wanted, apart = view.settings.ceph_zones, ceph.presence in _APART
+    bags = view.units.values()
+    others = (bag.identity for bag in bags if bag.identity and "microceph" in bag.report.joined)
+    first = next(others, None) if apart else mine
+    if first is not None and bool(first.zone) != wanted:
+        how = "with" if first.zone else "without"
+        yield (
+            f"ceph-zones={str(wanted).lower()} cannot be, as {first.name} is in Ceph {how} a "
+            "zone, and all machines have to be so; set it back"
+        )
+    elif wanted and apart and not mine.zone:
+        yield (
+            f"ceph-zones=true: Juju knows no availability zone of {view.name}; use a machine that "
+            "has one, or set it to false before Ceph is started"
+        )
+    elif wanted and apart and not _ZONE.fullmatch(mine.zone):
+        yield (
+            f"ceph-zones=true: {view.name} is in the availability zone {mine.zone!r}; Ceph takes "
+            "letters, digits and _.- only"
+        )

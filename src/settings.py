@@ -74,7 +74,8 @@ class Settings(Record):
     """The whole configuration, valid.
 
     `underlay` is the subnet of OVN's tunnels, "" if Juju's binding chooses their addresses;
-    `ceph_public` and `ceph_internal` are Ceph's networks in the same way.
+    `ceph_public` and `ceph_internal` are Ceph's networks in the same way; `ceph_zones`: it
+    knows each machine's availability zone.
     `on_removal`: what becomes of the instances of a member that is removed.
     """
 
@@ -87,6 +88,7 @@ class Settings(Record):
     on_removal: str = ON_REMOVAL[0]
     ceph_public: str = ""
     ceph_internal: str = ""
+    ceph_zones: bool = False
     ceph: CephStorage = CephStorage()
 
     @property
@@ -118,6 +120,7 @@ def parse(config: Mapping[str, object]) -> Settings:
         on_removal=_on_removal(config, wrong),
         ceph_public=_ceph_network(config, "ceph-public-network", wrong),
         ceph_internal=_ceph_network(config, "ceph-internal-network", wrong),
+        ceph_zones=bool(config.get("ceph-zones", False)),
         ceph=_ceph_storage(config, wrong),
     )
     if wrong:

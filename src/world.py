@@ -248,12 +248,14 @@ class World:
         if self._relation is None or self._settings is None:
             return True
         # Addresses are asked for only where they may have changed, or still matter.
-        ovn = services.get("microovn")
+        ovn, ceph = services.get("microovn"), services.get("microceph")
         settled = ovn is None or ovn.presence is Presence.MEMBER
         changed = self._event in ("config_changed", "upgrade_charm")
         if bag.identity is not None and settled and not changed:
             return True
-        self._who = self._identify(bag.identity if settled else None, tunnels=ovn is not None)
+        who = self._identify(bag.identity if settled else None, tunnels=ovn is not None)
+        zone = preflight_ceph.zone(self._settings, ceph, bag.identity)
+        self._who = replace(who, zone=zone)
         return self._key.exists() and bag.identity == self._identity()
 
     def _identify(self, known: peers.Identity | None, *, tunnels: bool) -> peers.Identity:
@@ -302,8 +304,10 @@ class World:
         return {"ovn-encap-ip": ends} if ends else {}
 
     def _ceph_options(self, first: bool) -> Mapping[str, str]:
-        """How this machine starts MicroCeph; who joins is told by the cluster."""
-        return self._ceph_networks().options() if first else {}
+        """How this machine starts or joins MicroCeph; its networks a joiner is told."""
+        identity = self.view.mine.identity
+        zone = {"AvailabilityZone": identity.zone} if identity and identity.zone else {}
+        return {**self._ceph_networks().options(), **zone} if first else zone
 
     def _ceph_networks(self) -> preflight_ceph.Networks:
         assert self._settings is not None
@@ -351,7 +355,7 @@ class World:
     def _look_into(self, view: View, lxd: ServiceView) -> View:
         """What is due inside LXD for a member; whether the machine is fit for another."""
         try:
-            view = self._storage_networks(_room(view))
+            view = self._storage_networks(self._zones(_room(view)))
             if lxd.presence is Presence.MEMBER:
                 return self._look_at_cloud(view)
             if lxd.joining:
@@ -363,6 +367,11 @@ class World:
             return self._tunnels(replace(view, problems=(*view.problems, *found)))
         except CharmError as fault:
             return replace(view, faults=(*view.faults, str(fault)))
+
+    def _zones(self, view: View) -> View:
+        """Whether what Ceph is to be told of this machine's zone fits to what it was told."""
+        found = preflight_ceph.against_zone(view, self._who or view.mine.identity)
+        return replace(view, problems=(*view.problems, *found))
 
     def _tunnels(self, view: View) -> View:
         """Whether this unit's tunnels will fit to the others', as long as it has none."""
@@ -433,7 +442,12 @@ class World:
         some_gone = issuer and self._event in ("update_status", "cluster_relation_departed")
         fit = tuple(_settled(view, service, "microceph")) if some_gone else ()
         deep = self._asks_ceph(self._ceph_unwell)
-        found = ceph.look(self.microceph, service, issuer=issuer, deep=deep, fit=fit)
+        zones = {
+            bag.identity.name: bag.identity.zone
+            for bag in (view.units.values() if issuer else ())
+            if bag.identity and bag.identity.zone
+        }
+        found = ceph.look(self.microceph, service, issuer=issuer, deep=deep, fit=fit, zones=zones)
         if deep:
             self._ceph_unwell.put(not found.is_well)
         return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cloud import CREATED, MARK, Cloud, Entity, Task
 from cloud.pools import REMOTE, REMOTE_FS
 from errors import CharmError
-from record import Record
+from record import EMPTY, Record
 from services.microceph import OK, Health, Osd
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Ceph(Record):
 
     `members` are names. Only the issuer asks for the `osds`; `health` is None where nobody has.
     `lacking`: a service that too few members run, and who may run it; looked for only in some
-    hooks.
+    hooks. `zones` are those that Ceph was told, by member.
     """
 
     driver: Microceph
@@ -47,6 +47,7 @@ class Ceph(Record):
     osds: tuple[Osd, ...] = ()
     health: Health | None = None
     lacking: tuple[str, str] | None = None
+    zones: Mapping[str, str] = EMPTY
 
     @property
     def is_well(self) -> bool:
@@ -61,6 +62,7 @@ def look(
     issuer: bool,
     deep: bool,
     fit: Collection[str] = (),
+    zones: Mapping[str, str] = EMPTY,
 ) -> Ceph:
     """What an issuer asks MicroCeph; `deep`: and Ceph how it is, which takes a while.
 
@@ -78,7 +80,7 @@ def look(
         import drain_ceph
 
         lacking = drain_ceph.next_service(driver, fit, len(service.members))
-    return Ceph(driver, service.names, osds, health, lacking)
+    return Ceph(driver, service.names, osds, health, lacking, zones)
 
 
 def _health(driver: Microceph) -> Health:
@@ -102,8 +104,10 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
     staying = [osd for osd in ceph.osds if osd.member not in cloud.facts.leaving]
     if not staying:
         return
-    copies = min(COPIES, len(staying))
-    if copies > int(cloud.facts.config.get(COPIES_KEY) or 0):
+    copies, kept = min(COPIES, len(staying)), int(cloud.facts.config.get(COPIES_KEY) or 0)
+    if copies > kept and len(_zones(ceph, staying)) < COPIES and ceph.zones:
+        copies = min(copies, ceph.driver.places(staying))
+    if copies > kept:
         yield Task("copies of what Ceph holds", partial(_replicate, ceph, copies))
     # Every LXD makes its part of a pool, so Ceph has to be there.
     if not ceph.members >= set(cloud.facts.members):
@@ -114,6 +118,10 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
     # After it, so that what Ceph makes with the first pool is there.
     elif _is_ready(REMOTE, remote) and _is_due(REMOTE_FS, files):
         yield Task(f"storage pool {REMOTE_FS}", partial(_make_files, cloud, ceph))
+
+
+def _zones(ceph: Ceph, osds: Iterable[Osd]) -> set[str]:
+    return {ceph.zones[osd.member] for osd in osds if osd.member in ceph.zones}
 
 
 def _is_ready(name: str, pool: Entity | None) -> bool:
@@ -139,6 +147,12 @@ def advice(cloud: Cloud) -> Iterator[str]:
         return
     if not ceph.osds:
         yield "Ceph has no disks; see the actions list-disks and add-disks"
+    zones = _zones(ceph, ceph.osds)
+    if zones and len(zones) < COPIES:
+        yield (
+            f"Ceph has disks in {len(zones)} of the {COPIES} zones that it takes to keep "
+            f"{COPIES} copies apart by zone"
+        )
     if ceph.health is not None and not ceph.is_well:
         reasons = list(ceph.health.checks.values())
         more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""

@@ -26,6 +26,7 @@ ADD_TIMEOUT = 300.0  # seconds; for one disk, which may have to be wiped
 TOOL_TIMEOUT = 30.0  # seconds; for one `ceph` command
 STATUS_TIMEOUT = 10.0  # seconds; it hangs where the monitors have no majority
 OK = "HEALTH_OK"
+BY_ZONE, ZONE = "microceph_auto_rack", "az."  # MicroCeph's rule and buckets for zones
 
 
 class Osd(Record):
@@ -196,6 +197,23 @@ class Microceph(Microcluster):
         rows = self.rest.get("/1.0/pools", timeout=CALL_TIMEOUT) or ()
         found = (Pool(row["pool"], row["size"], row["crush_rule"]) for row in rows)
         return tuple(sorted(found, key=lambda pool: pool.name))
+
+    def zones(self) -> Mapping[str, str]:
+        """The zone of each member with disks, if copies are kept apart by zone; else nothing."""
+        if all(pool.rule != BY_ZONE for pool in self.pools()):
+            return {}
+        nodes = {node["id"]: node for node in self.ceph("osd", "tree")["nodes"]}
+        return {
+            nodes[child]["name"]: rack["name"].removeprefix(ZONE)
+            for rack in nodes.values()
+            if rack["type"] == "rack"
+            for child in rack["children"]
+        }
+
+    def places(self, osds: Iterable[Osd]) -> int:
+        """How many copies these disks can keep apart: one each, or one in each zone."""
+        found, zones = list(osds), self.zones()
+        return len({zones.get(osd.member) for osd in found}) if zones else len(found)
 
     def replicate(self, size: int, pools: Iterable[str] = ()) -> None:
         """Let new pools keep `size` copies, and these as well."""

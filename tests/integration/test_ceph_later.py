@@ -1,4 +1,7 @@
-"""A cloud without Ceph gets it later: every member its part, the profile its new root."""
+"""A cloud without Ceph gets it later, with zones: every member its part.
+
+Also the profile its new root, and copies stay apart by zone when a member leaves.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,26 @@ def plain(juju: jubilant.Juju, charm, config) -> jubilant.Juju:
     """Three members of LXD alone."""
     juju.deploy(charm, APP, num_units=3, config=config)
     cloud.wait_active(juju, 3)
+    if len({zone(juju, unit) for unit in cloud.units(juju)}) < 3:
+        pytest.skip("needs machines in three availability zones")
     return juju
+
+
+def zone(juju: jubilant.Juju, unit: str) -> str:
+    """The availability zone of the unit's machine, as Juju tells the charm."""
+    return cloud.sh(juju, unit, "echo $JUJU_AVAILABILITY_ZONE").strip()
+
+
+def wait_pools_keep(juju: jubilant.Juju, unit: str, copies: int) -> None:
+    """Wait until each pool keeps so many copies, each in another zone."""
+    kept = {"copies": copies, "rule": "microceph_auto_rack"}
+    wanted = {name: kept for name in ceph.OSD_POOLS}
+
+    def keep() -> bool:
+        pools = ceph.told(juju, unit)["pools"]
+        return wanted.items() <= pools.items()
+
+    ceph.wait(keep, f"not {copies} copies in as many zones")
 
 
 def test_it_begins_with_local_storage(plain: jubilant.Juju):
@@ -26,7 +48,7 @@ def test_it_begins_with_local_storage(plain: jubilant.Juju):
 
 
 def test_ceph_comes_to_every_member(plain: jubilant.Juju):
-    plain.config(APP, {**ceph.WITH_CEPH, "ceph-storage": ceph.DISKS})
+    plain.config(APP, {**ceph.WITH_CEPH, "ceph-storage": ceph.DISKS, "ceph-zones": True})
     first = cloud.units(plain)[0]
     ceph.wait_pools(plain, first)
     cloud.wait_active(plain, 3)
@@ -34,16 +56,38 @@ def test_ceph_comes_to_every_member(plain: jubilant.Juju):
     members = sorted(cloud.members(plain, first))
     told = ceph.told(plain, first)
     assert told["services"] == {"mds": members, "mgr": members, "mon": members}
-    for name in ceph.OSD_POOLS:
-        assert told["pools"][name] == {"copies": 3, "rule": "microceph_auto_host"}, name
+    wait_pools_keep(plain, first, 3)
     for member in members:
         for name in ("remote", "remote-fs"):
             assert ceph.pool(plain, first, name, member)["status"] == "Created", (name, member)
     assert cloud.lxc(plain, first, "profile device get default root pool").strip() == "remote"
 
 
+def test_each_machine_is_in_its_zone(plain: jubilant.Juju):
+    unit = cloud.units(plain)[0]
+    nodes = {node["id"]: node for node in ceph.ask(plain, unit, "osd tree")["nodes"]}
+    racks = {
+        nodes[child]["name"]: node["name"]
+        for node in nodes.values()
+        if node["type"] == "rack"
+        for child in node["children"]
+    }
+    zones = {cloud.hostname(plain, u): f"az.{zone(plain, u)}" for u in cloud.units(plain)}
+    assert racks == zones
+
+
 def test_it_cannot_be_turned_off_again(plain: jubilant.Juju):
     plain.config(APP, {"microceph-channel": "", "ceph-storage": "none"})
     ceph.wait_message(plain, "microceph-channel is empty, and this machine is a member")
-    plain.config(APP, {**ceph.WITH_CEPH, "ceph-storage": ceph.DISKS})
+    plain.config(APP, {**ceph.WITH_CEPH, "ceph-storage": ceph.DISKS, "ceph-zones": False})
+    ceph.wait_message(plain, "ceph-zones=false cannot be")
+    plain.config(APP, {"ceph-zones": True})
     cloud.wait_active(plain, 3)
+
+
+def test_a_zone_leaves_with_its_only_machine(plain: jubilant.Juju):
+    *staying, leaver = cloud.units(plain)
+    plain.remove_unit(leaver)
+    cloud.wait_active(plain, 2)
+    ceph.wait_healthy(plain, staying[0], 2)
+    wait_pools_keep(plain, staying[0], 2)

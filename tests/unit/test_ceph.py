@@ -386,6 +386,173 @@ def test_networks_of_a_running_ceph_do_not_move(machine: Machine):
     assert changed(machine, state).unit_status == testing.ActiveStatus("1 member")
 
 
+# Zones
+
+ZONED: dict[str, Any] = {**CONFIG, "ceph-zones": True}
+
+
+def neighbour(zone: str, *joined: str) -> dict[str, str]:
+    """The bag of micro2, whose MicroCeph knows of this zone."""
+    identity = peers.Identity("micro2", "10.0.0.2", "", zone=zone)
+    report = peers.Report(joined=joined)
+    return {"identity": peers.dump(identity), "report": peers.dump(report)}
+
+
+def beginner(machine: Machine, config: dict[str, Any], **bags: Any) -> testing.State:
+    """What becomes of a unit that has its snaps and may start or join Ceph."""
+    initiator = "microcloud/1" if bags else "microcloud/0"
+    relation = testing.PeerRelation(
+        "cluster", local_app_data=app(initiator=initiator, issuer=initiator), **bags
+    )
+    state = machine.state(relation=relation, leader=not bags, config=config)
+    return machine.run(machine.context.on.config_changed(), state)
+
+
+def test_ceph_is_told_the_zone(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    machine.install("lxd", "microceph")
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone1")
+    state = beginner(machine, ZONED)
+    assert machine.microceph.controls[0]["config"] == {"AvailabilityZone": "zone1"}
+    identity = bag(after(state)).identity
+    assert identity is not None
+    assert identity.zone == "zone1"
+
+
+def test_without_the_option_ceph_is_told_no_zone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.install("lxd", "microceph")
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone1")
+    beginner(machine, CONFIG)
+    assert machine.microceph.controls[0]["config"] == {}
+
+
+def test_a_joiner_tells_its_zone_and_no_networks(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    machine.install("lxd", "microceph")
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone1")
+    machine.interface("eth0", "192.0.2.0/24")
+    key = sealing.KeyFile(machine.key)
+    key.make()
+    purpose = sealing.Purpose(machine.model.uuid, "microcloud/0", "microceph", 1)
+    sealed = {"microceph": sealing.seal("token", key.public(), purpose)}
+    grant = peers.Grant("micro1", 1, 1, 0, tokens=sealed)
+    issued = {"grants": peers.dump_grants({"microcloud/0": grant})}
+    config = {**ZONED, "ceph-public-network": "192.0.2.0/24"}
+    there = {**neighbour("zone2", "microceph", "lxd"), **issued}
+    beginner(machine, config, peers_data={1: there})
+    (asked,) = machine.microceph.controls
+    assert asked["join_token"] == "token"
+    assert asked["config"] == {"AvailabilityZone": "zone1"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "wanted", "theirs", "sentence"),
+    [
+        ("", True, None, "ceph-zones=true: Juju knows no availability zone of micro1"),
+        ("a b", True, None, "is in the availability zone 'a b'; Ceph takes letters, digits"),
+        ("zone1", True, "", "ceph-zones=true cannot be, as micro2 is in Ceph without a zone"),
+        ("zone1", False, "zone2", "ceph-zones=false cannot be, as micro2 is in Ceph with a zone"),
+    ],
+)
+def test_a_zone_that_ceph_would_not_take_keeps_a_machine_out(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, mine, wanted, theirs, sentence
+):
+    machine.install("lxd", "microceph")
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", mine)
+    bags = {} if theirs is None else {"peers_data": {1: neighbour(theirs, "microceph", "lxd")}}
+    state = beginner(machine, {**CONFIG, "ceph-zones": wanted}, **bags)
+    assert state.unit_status.name == "blocked"
+    assert sentence in state.unit_status.message
+    assert machine.microceph.controls == []
+    if theirs is None:  # put right, it goes on
+        state = beginner(machine, CONFIG)
+        assert machine.microceph.controls
+
+
+def zoned(machine: Machine, mine: str, *others: str, **config: Any) -> testing.State:
+    """The state of an issuer whose MicroCeph knows this zone, and those of micro2 and so on."""
+    key = sealing.KeyFile(machine.key)
+    key.make()
+    own = peers.Identity("micro1", "192.0.2.0", key.public(), zone=mine)
+    bags: dict[int, Any] = {}
+    for number, zone in enumerate(others, 1):
+        identity = peers.Identity(f"micro{number + 1}", f"10.0.0.{number}", "", zone=zone)
+        report = peers.Report(joined=("microceph", "lxd"))
+        bags[number] = {"identity": peers.dump(identity), "report": peers.dump(report)}
+    return issuer(
+        machine, config=config, local_unit_data={"identity": peers.dump(own)}, peers_data=bags
+    )
+
+
+def test_the_zone_of_a_member_stays(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    settled(machine, "micro2", "micro3")
+    machine.tool("microceph.ceph", json.dumps(WELL))
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone9")
+    state = zoned(machine, "zone1", "zone2", "zone3", **ZONED)
+    state = machine.run(machine.context.on.config_changed(), state)
+    assert state.unit_status == testing.ActiveStatus("3 members")
+    identity = bag(after(state)).identity
+    assert identity is not None
+    assert identity.zone == "zone1"
+    state = replace(state, config={**CONFIG, "ceph-zones": False, "microovn-channel": ""})
+    state = machine.run(machine.context.on.config_changed(), state)
+    assert state.unit_status == testing.BlockedStatus(
+        "ceph-zones=false cannot be, as micro1 is in Ceph with a zone, and all machines have to "
+        "be so; set it back"
+    )
+
+
+def test_ceph_that_was_started_without_zones_gets_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    settled(machine)
+    machine.tool("microceph.ceph", json.dumps(WELL))
+    monkeypatch.setenv("JUJU_AVAILABILITY_ZONE", "zone1")
+    state = machine.run(machine.context.on.config_changed(), zoned(machine, "", **ZONED))
+    assert state.unit_status.name == "blocked"
+    assert "ceph-zones=true cannot be, as micro1 is in Ceph without" in state.unit_status.message
+
+
+def test_fewer_than_three_zones_are_spoken_of(machine: Machine):
+    settled(machine, "micro2", "micro3")
+    state = changed(machine, zoned(machine, "zone1", "zone2", "zone2", **ZONED))
+    assert state.unit_status == testing.ActiveStatus(
+        "3 members; Ceph has disks in 2 of the 3 zones that it takes to keep 3 copies apart by "
+        "zone"
+    )
+    state = changed(machine, zoned(machine, "zone1", "zone2", "zone3", **ZONED))
+    assert state.unit_status == testing.ActiveStatus("3 members")
+
+
+def racks(**zones: str) -> dict[str, Any]:
+    """What `ceph osd tree` says of hosts in zones."""
+    hosts = {host: -number for number, host in enumerate(zones, 10)}
+    found: list[dict[str, Any]] = [{"id": -1, "name": "default", "type": "root", "children": []}]
+    found += [
+        {"id": number, "name": host, "type": "host", "children": []}
+        for host, number in hosts.items()
+    ]
+    for number, zone in enumerate(sorted(set(zones.values())), 100):
+        inside = [hosts[host] for host in zones if zones[host] == zone]
+        found.append({"id": -number, "name": f"az.{zone}", "type": "rack", "children": inside})
+    return {"nodes": found}
+
+
+@pytest.mark.parametrize(
+    ("rule", "copies"), [("microceph_auto_rack", "2"), ("microceph_auto_osd", "3")]
+)
+def test_no_more_copies_than_zones_that_keep_them_apart(machine: Machine, rule: str, copies: str):
+    settled(machine, "micro2", "micro3")
+    machine.lxd.config["user.microcloud.copies"] = "2"
+    machine.microceph.rule, machine.microceph.pools = rule, {"lxd_remote": 2}
+    machine.tool("microceph.ceph", json.dumps(racks(micro1="a", micro2="b", micro3="b")))
+    changed(machine, zoned(machine, "a", "b", "b", **ZONED))
+    assert machine.lxd.config["user.microcloud.copies"] == copies
+    assert machine.microceph.pools == {"lxd_remote": int(copies)}
+
+
 BAD = [
     ({"ceph-public-network": "fast"}, "Invalid ceph-public-network subnet 'fast'"),
     ({"ceph-internal-network": "10.1.0.1/32"}, "it must be larger than one address"),

@@ -12,6 +12,7 @@ from ops import testing
 
 import osd_removal
 from unit.conftest import Machine
+from unit.test_ceph import racks
 from unit.test_osds import ALL, CEPH, ID, cluster, member, osds, run  # noqa: F401 - a fixture
 
 GIB = 1024**3
@@ -35,6 +36,8 @@ elif words[:2] == ["osd", "safe-to-destroy"]:
         busy.write_text(str(left)) if left else busy.unlink()
         sys.exit("Error EBUSY: OSD(s) 1 have 7 pgs currently mapped to them.")
     print(json.dumps({"safe_to_destroy": [int(words[2].removeprefix("osd."))]}))
+elif words == ["osd", "tree"]:
+    print((here / "tree").read_text())
 elif words == ["df"]:
     print(json.dumps({"pools": [{"name": "lxd_remote", "stats": {"stored": 1000}}]}))
 elif words == ["osd", "dump"]:
@@ -243,6 +246,30 @@ def test_no_redundancy_is_lost(six: Machine, gone: tuple[int, ...], reason: str)
     assert message.startswith("cannot remove osd.1: ")
     assert reason in message
     assert len(osds(six)) == 6 - len(gone)
+    assert said(six) == []
+
+
+@pytest.mark.parametrize(
+    ("zones", "left"),
+    [
+        ({"micro1": "a", "micro2": "b", "micro3": "c"}, "2 (b, c)"),
+        ({"micro1": "a", "micro2": "a", "micro3": "c"}, "2 (a, c)"),
+        ({"micro1": "a", "micro2": "a", "micro3": "c", "micro4": "d"}, ""),
+    ],
+)
+def test_three_zones_keep_a_disk(six: Machine, zones: dict[str, str], left: str):
+    without(six, 4)
+    six.microceph.rule = "microceph_auto_rack"
+    if "micro4" in zones:
+        six.microceph.disk(ID + "sdd", "micro4")
+    (six.folder / "bin/tree").write_text(json.dumps(racks(**zones)))
+    if not left:
+        assert act(six, "remove-disk", osd="osd.1")["osd"] == 1
+        return
+    assert refused(six, "remove-disk", osd="1") == (
+        "cannot remove osd.1: Ceph keeps copies apart by zone, and would have OSDs in "
+        f"{left} of the 3 zones that it needs; add a disk in another zone first"
+    )
     assert said(six) == []
 
 

@@ -10,7 +10,7 @@ from ops import testing
 
 import drain_ceph
 from unit.conftest import Machine, noted
-from unit.test_ceph import CONFIG, issuer, settled
+from unit.test_ceph import CONFIG, issuer, racks, settled
 
 GIB = 1 << 30
 SCRIPT = """#!/bin/sh
@@ -115,6 +115,33 @@ def test_a_disk_is_out_before_fewer_copies_are_kept(machine: Machine, ceph: Ceph
     assert [disk["location"] for disk in machine.microceph.disks] == ["micro2"]
     assert machine.microceph.services["mon"] == ["micro2"]
     assert list(machine.microceph.members) == ["micro2"]
+
+
+def test_the_last_disk_of_one_of_three_zones_leaves_two_copies(machine: Machine, ceph: Ceph):
+    """MicroCeph refuses it, as copies would not be apart: then there are to be fewer."""
+    settled(machine, "micro2", "micro3")
+    for member in ("micro1", "micro2", "micro3"):
+        machine.microceph.disk(f"/dev/disk/by-id/scsi-{member}", member)
+    machine.microceph.rule = "microceph_auto_rack"
+    machine.microceph.pools = {"lxd_remote": 3}
+    ceph.says("osd-tree", racks(micro1="a", micro2="b", micro3="c"))
+    leave(machine)
+    removals = [body for body in machine.microceph.bodies if "osdid" in body]
+    assert [body["bypass_safety"] for body in removals] == [False, True]
+    assert machine.microceph.pools == {"lxd_remote": 2}
+    assert machine.lxd.config["user.microcloud.copies"] == "2"
+    assert [words for words in ceph.asked if words.startswith("osd out")] == ["osd out 4"]
+
+
+def test_a_zone_with_another_disk_keeps_its_copy(machine: Machine, ceph: Ceph):
+    settled(machine, "micro2", "micro3", "micro4")
+    machine.microceph.disk("/dev/disk/by-id/scsi-9", "micro4")
+    machine.microceph.rule = "microceph_auto_rack"
+    machine.microceph.pools = {"lxd_remote": 3}
+    ceph.says("osd-tree", racks(micro1="a", micro2="b", micro3="c", micro4="a"))
+    leave(machine)
+    assert machine.microceph.pools == {"lxd_remote": 3}
+    assert not any(words.startswith("osd out") for words in ceph.asked)
 
 
 @pytest.mark.parametrize(

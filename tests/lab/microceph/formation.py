@@ -67,6 +67,15 @@ def _note_zone(cluster: Cluster, config: Config) -> None:
         settings.put(cluster, f"{crush.ZONE}{cluster.name}", zone)
 
 
+def _check_zone(cluster: Cluster, config: Config) -> None:
+    """All members have a zone, or none has."""
+    known, zone = crush.zones(cluster), config.get("AvailabilityZone", "")
+    if zone and not known:
+        raise ApiError(f"zone {zone} is not taken, as the members that are there have none")
+    if known and not zone:
+        raise ApiError(f"a zone is needed, as members have one: {', '.join(sorted(known))}")
+
+
 def on_bootstrap(cluster: Cluster, config: Config) -> None:
     """A cluster of one: the first monitor, the settings, a manager and a metadata server."""
     _refuse(config)
@@ -142,6 +151,7 @@ def on_join(cluster: Cluster, config: Config) -> None:
     paths.create()
     rados.CLUSTER.close()
     network.address_in(settings.get(cluster, "public_network"))
+    _check_zone(cluster, config)
     _note_zone(cluster, config)
     settings.write(cluster)
     wait_for_monitors()
@@ -156,8 +166,9 @@ def on_new_member(cluster: Cluster, _name: str) -> None:
     settings.write(cluster)
 
 
-def post_remove(cluster: Cluster, _name: str, _force: bool) -> None:
-    """A monitor may have gone."""
+def post_remove(cluster: Cluster, name: str, _force: bool) -> None:
+    """A monitor may have gone, and the member's zone is not known any more."""
+    cluster.store.delete(settings.KIND, f"{crush.ZONE}{name}")
     settings.write(cluster)
 
 

@@ -270,7 +270,8 @@ def _check_removal(
             "'host' to 'osd' level. Likely this will result in additional data movement. Please "
             "confirm by setting the '--confirm-failure-domain-downgrade' flag to true"
         )
-    crush.check_zones(cluster, number)
+    if not bypass:
+        crush.check_zones(cluster, number)
     disks = len(cluster.store.all(KIND))
     if not bypass and disks <= MIN_OSDS:
         raise ApiError(
