@@ -12,7 +12,7 @@ from integration import cloud, ovn
 from integration.cloud import APP
 
 CEPH: dict[str, str] = {"microceph-channel": "squid/stable", "ceph-storage": "id == sdb"}
-PATIENCE = 150.0  # seconds for the daemons to agree; the charm looks again every few seconds
+PATIENCE = 300.0  # seconds for the daemons to agree; the charm looks again every few seconds
 
 
 def launch(juju: jubilant.Juju, unit: str, name: str, member: str) -> None:
