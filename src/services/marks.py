@@ -2,7 +2,7 @@
 
 A mark is no truth about a cluster, only about what this charm did or saw here: that a daemon was
 empty when its join began, so that what the join left behind may be cleaned; that something was
-wrong, so that every hook looks whether it still is.
+wrong or not finished, so that every hook looks whether it still is.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Mark:
 
 
 class Flag:
-    """Something was wrong when this machine looked last, which is too dear for every hook."""
+    """Something about this machine that a later hook has to know: it is, or it is not."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def is_set(self) -> bool:
-        """Whether it was."""
+        """Whether it is."""
         return self._path.exists()
 
-    def put(self, wrong: bool) -> None:
-        """What has been found now."""
-        if not wrong:
+    def put(self, on: bool) -> None:
+        """Whether it is from now on."""
+        if not on:
             self._path.unlink(missing_ok=True)
         elif not self.is_set():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """`make faults`: form clouds, kill their hooks at planned calls, compare with an undisturbed one.
 
-    python -m integration.faults_matrix [--points N | --all] [--seed S] [--single] [--labs N]
+    python -m integration.faults_matrix [--points N | --all] [--seed S] [--single | --combine]
+                                        [--labs N]
     python -m integration.faults_matrix --report
 
 Each formation is one line in build/faults/<seed>.jsonl; what is there already is not done again.
@@ -39,6 +40,8 @@ CONFIG: ovn.Config = {"local-driver": "btrfs", "microceph-channel": "squid/stabl
 UNITS = 3
 SETTLE = 400.0  # seconds until every unit is active; Juju's update-status comes every 300 s
 AGREE = 60.0  # seconds more until nothing differs from the undisturbed formation
+AWAY = 8.0  # seconds without power, or without a network
+SLOW = 2.0  # seconds before each hook of a slow unit
 Result = dict[str, Any]
 Plan = dict[str, list[faults_plan.Point]]
 
@@ -77,8 +80,29 @@ def form(plan: Plan) -> tuple[jubilant.Juju, Faults, float]:
 
 def trace() -> list[dict[str, Any]]:
     """Every hook that has ended."""
-    path = Lab.from_environment().root / "juju/hooks.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return _read(Lab.from_environment().root / "juju/hooks.jsonl")
+
+
+def befall(trouble: faults_plan.Trouble, faults: Faults) -> float:
+    """Wait for its moment and let it happen; when it was over."""
+    deadline = time.monotonic() + SETTLE
+    while len(trace()) < trouble.hooks and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if trouble.kind == "leader":
+        faults.elect(trouble.unit)
+    elif trouble.kind == "agent":
+        faults.kill_agent(trouble.unit)
+    elif trouble.kind == "power":
+        faults.power_off(trouble.unit)
+        time.sleep(AWAY)
+        faults.power_on(trouble.unit)
+    elif trouble.kind == "link":
+        faults.cut(trouble.unit, "mgmt")
+        time.sleep(AWAY)
+        faults.heal(trouble.unit, "mgmt")
+    else:
+        faults.fault("delay", trouble.unit, str(SLOW))
+    return time.time()
 
 
 def undisturbed(reference: Path) -> None:
@@ -102,11 +126,16 @@ def _expected(reference: Path) -> dict[str, Any]:
     return json.loads(reference.read_text())["state"]
 
 
-def disturbed(number: int, plan: Plan, reference: Path) -> Result:
+def disturbed(
+    number: int, plan: Plan, reference: Path, trouble: faults_plan.Trouble | None = None
+) -> Result:
     """One formation with faults: where hooks died, whether it converged, how long it took."""
     juju, faults, began = form(plan)
     wrong: list[str] = []
+    over = began
     try:
+        if trouble:
+            over = befall(trouble, faults)
         cloud.wait_active(juju, UNITS, timeout=SETTLE)
         expected = _expected(reference)
         deadline = time.monotonic() + AGREE
@@ -121,12 +150,13 @@ def disturbed(number: int, plan: Plan, reference: Path) -> Result:
     rows = trace()
     ended = max(row["end"] for row in rows)
     kills = list(_kills(rows))
-    last = max((kill["time"] for kill in kills), default=began)
+    last = max([over, *(kill["time"] for kill in kills)])
     if wrong:
         _keep(juju)
     return {
         "number": number,
         "kills": kills,
+        "trouble": vars(trouble) if trouble else None,
         "converged": not wrong,
         "wrong": wrong,
         "took": round(ended - began, 1),
@@ -174,7 +204,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> bool:
     hooks = json.loads(REFERENCE.read_text())["hooks"]
     plans = faults_plan.Plans((faults_plan.Counts(**hook) for hook in hooks), arguments.seed)
-    results = FOLDER / f"{'single' if arguments.single else 'many'}-{arguments.seed}.jsonl"
+    kind = "single" if arguments.single else "combined" if arguments.combine else "many"
+    results = FOLDER / f"{kind}-{arguments.seed}.jsonl"
     done = _read(results)
     print(f"seed {arguments.seed}: {plans.total} points; {_points(done)} done", flush=True)
     old = {result["number"] for result in done}
@@ -188,7 +219,8 @@ def _run(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> bool:
             if arguments.all and number >= plans.rounds:
                 break
             plan = plans.single(number) if arguments.single else plans.many(number)
-            pending.add(pool.submit(disturbed, number, plan, REFERENCE))
+            trouble = plans.trouble(number) if arguments.combine else None
+            pending.add(pool.submit(disturbed, number, plan, REFERENCE, trouble))
         if not pending:
             return all(result["converged"] for result in done)
         ended, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -214,9 +246,11 @@ def _line(result: Result) -> str:
     said = (
         "converged" if result["converged"] else "NOT CONVERGED: " + "; ".join(result["wrong"][:5])
     )
-    count = len(result["kills"])
+    trouble = result["trouble"]
+    besides = f"{trouble['kind']} of {trouble['unit']}, " if trouble else ""
     return (
-        f"formation {result['number']}: {count} kills, {result['took']:.0f} s, "
+        f"formation {result['number']}: {len(result['kills'])} kills, {besides}"
+        f"{result['took']:.0f} s, "
         f"{result['recovery']:.0f} s after the last; {said}"
     )
 
@@ -236,6 +270,10 @@ def report() -> int:
         print("| killed at | points | converged |\n|---|---|---|")
         for (at, when), count in sorted(kills.items()):
             print(f"| {at}, {when} | {count} | {whole[(at, when)]} |")
+        for kind in faults_plan.TROUBLES:
+            met = [r["converged"] for r in results if (r["trouble"] or {}).get("kind") == kind]
+            if met:
+                print(f"| formations with: {kind} | {len(met)} | {sum(met)} |")
         longest = max((result["recovery"] for result in good), default=0.0)
         print(f"\nLongest recovery after the last kill: {longest:.0f} s")
     return 0
@@ -248,6 +286,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--single", action="store_true")
+    parser.add_argument("--combine", action="store_true")
     parser.add_argument("--labs", type=int, default=1)
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()

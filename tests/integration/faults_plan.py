@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Point = dict[str, Any]
+# Another leader, an agent that dies, a machine that loses power for a moment or is cut off, a unit
+# that waits before every hook.
+TROUBLES = ("leader", "agent", "power", "link", "slow")
 LIGHT = 16  # calls of one kind; hooks that make more are those that form the cloud
 WHEN = ("before", "after")
 
@@ -26,6 +29,15 @@ class Counts:
     request: int
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What happens to a unit besides, when so many hooks of the formation have ended."""
+
+    kind: str
+    unit: str
+    hooks: int
+
+
 def counts(rows: Iterable[Mapping[str, Any]]) -> list[Counts]:
     """From the lab's record of hooks, in the order in which they began."""
     hooks = sorted((row for row in rows if row["kind"] == "hook"), key=lambda row: row["start"])
@@ -36,6 +48,7 @@ class Plans:
     """The points of each formation, the same for the same seed."""
 
     def __init__(self, undisturbed: Iterable[Counts], seed: int) -> None:
+        self._seed = seed
         self._light: dict[tuple[str, int], list[Point]] = {}
         self._heavy: dict[str, list[Point]] = {}
         nth: dict[str, int] = {}
@@ -74,6 +87,13 @@ class Plans:
         points = list(self._all_heavy())
         unit, point = points[number % len(points)]
         return {unit: [point]}
+
+    def trouble(self, number: int) -> Trouble:
+        """What happens to formation `number` besides; its machines are on by then."""
+        choice = random.Random(f"{self._seed} trouble {number}")
+        units = sorted(self._heavy)
+        hooks = choice.randrange(len(units), len(self._light))
+        return Trouble(TROUBLES[number % len(TROUBLES)], choice.choice(units), hooks)
 
     def _all_heavy(self) -> Iterator[tuple[str, Point]]:
         longest = max((len(points) for points in self._heavy.values()), default=0)
