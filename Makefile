@@ -54,6 +54,9 @@ integration: env ## Run the integration tests; JUJU=real takes the current Juju 
 bench: packages env ## Measure formation against the daemons alone, and a no-op hook
 	@PYTHONPATH=tests $(PYTHON) -m integration.bench
 
+joins: packages env ## Measure how many machines may join an LXD cluster at once
+	@PYTHONPATH=tests $(PYTHON) -m integration.bench_joins
+
 simulation: env ## Form clouds of up to 200 units in a simulation: hooks, tokens, whether it ends
 	@PYTHONPATH=tests:src $(PYTHON) -m simulation_table
 
@@ -76,4 +79,4 @@ charm: env ## Pack the charm with the lab's packer, into build/microcloud.charm
 clean: ## Remove what was built
 	@rm -rf build .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help packages env lab lab-down lint types format unit lab-test integration bench faults simulation test requirements charm clean
+.PHONY: help packages env lab lab-down lint types format unit lab-test integration bench joins faults simulation test requirements charm clean

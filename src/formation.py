@@ -220,13 +220,15 @@ def _issuer(view: View) -> str:
 
 def _apart(view: View) -> Step | Rest | None:
     """Existing clusters that are not one: this unit changes nothing, and says so."""
-    misnamed = adoption.misnamed(view)
-    if misnamed:
-        return _report(view) or Rest("blocked", misnamed)
+    wrong = adoption.misnamed(view) or refusal(view)
+    return (_report(view) or Rest("blocked", wrong)) if wrong else None
+
+
+def refusal(view: View) -> str:
+    """Why this unit's clusters are not the cloud's, "" if they are, or nobody has told yet."""
     first = (view.draft.issuer, view.draft.initiator)
     other = next((unit for unit in first if unit in view.units and unit != view.me), "")
-    refusal = adoption.refusal(view, other) if other and view.me not in first else ""
-    return (_report(view) or Rest("blocked", refusal)) if refusal else None
+    return adoption.refusal(view, other) if other and view.me not in first else ""
 
 
 def _unsure(view: View) -> Rest | None:

@@ -42,6 +42,9 @@ def leave(world: World) -> None:
         DaemonError: a daemon refuses.
     """
     view = world.view
+    if world.refused.is_set():
+        logger.info("%s is in a cluster that is not the cloud's, and stays there", view.name)
+        return
     _check_answers(world)
     if view.services["lxd"].presence is Presence.MEMBER:
         if not any(member.unit for member in view.services["lxd"].members):

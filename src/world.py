@@ -84,6 +84,7 @@ class World:
         self.microovn = Microovn(folder, self._ovn_options)
         self._ceph_unwell = Flag(folder / "ceph-unwell")
         self._ceph_moved = Flag(folder / "ceph-networks-moved")
+        self.refused = Flag(folder / "refused")  # a unit that leaves can no longer tell
         self.osds = Osds(
             self.microceph, self.lxd, self._name, folder, charm.config, self._storages
         )
@@ -223,6 +224,8 @@ class World:
             dying=self._dying(units, services["lxd"]) if draft.issuer == me else (),
             matches=units[me].report.matches,
         )
+        if not self._leaving:
+            self.refused.put(bool(formation.refusal(view)))
         return self._look_into(view, services["lxd"]) if self._settings else view
 
     def _dying(self, units: peers.Bags, lxd: ServiceView) -> tuple[str, ...]:

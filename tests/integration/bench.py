@@ -126,10 +126,10 @@ class Bench:
         """One round: the floor, then the charm; raises BenchError and what the lab raises."""
         ovn, load = "ovn" in self.services, os.getloadavg()[0]
         floor = Floor(self._lab, self._channels())
-        with _up(self._lab):
+        with up(self._lab):
             floor_s = floor.form()
             by_hand = bench_state.read(self._lab, ovn=ovn)
-        with _up(self._lab):
+        with up(self._lab):
             side = CharmSide(self._lab, self.charm, self.empty, self._config())
             formation = side.form()
             bench_state.compare(by_hand, bench_state.read(self._lab, ovn=ovn))
@@ -150,7 +150,7 @@ class Bench:
 
 
 @contextmanager
-def _up(lab: Lab) -> Iterator[None]:
+def up(lab: Lab) -> Iterator[None]:
     """The lab with its networks and controller, and no trace of it afterwards."""
     _lab_command("down")  # what a run that was killed has left
     try:
@@ -169,7 +169,7 @@ def _lab_command(word: str) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Refuse a second benchmark at the same time: it would take this one's lab down."""
     base = Lab(LAB).base
     base.mkdir(parents=True, exist_ok=True)
@@ -266,7 +266,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     charms = pack(REPO, REPO / "build/microcloud.charm"), pack(EMPTY, REPO / "build/empty.charm")
     bench = Bench(options.services, *charms)
     rounds: list[Round] = []
-    with _alone():
+    with alone():
         for number in range(1, options.rounds + 1):
             rounds.append(bench.run())
             told = rounds[-1].figures()

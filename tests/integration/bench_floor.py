@@ -40,12 +40,12 @@ class Floor:
         """
         self._began = time.monotonic()
         with ThreadPoolExecutor(MEMBERS * 2) as workers:
-            ready = [workers.submit(self._prepare, str(i)) for i in range(MEMBERS)]
+            ready = [workers.submit(self.prepare, str(i)) for i in range(MEMBERS)]
             first = self._begin(ready[0].result())
             settling: list[Future[None]] = []
             for number, future in enumerate(ready[1:], 2):
                 joiner = future.result()
-                self._join(first, joiner)
+                self.join(first, joiner)
                 self._mark(f"member {number} joined")
                 settling.append(workers.submit(self._volumes, joiner))
             if self._ovn:
@@ -62,9 +62,8 @@ class Floor:
     def _mark(self, what: str) -> None:
         self.phases[what] = round(time.monotonic() - self._began, 3)
 
-    # A machine
-
-    def _prepare(self, machine_id: str) -> Machine:
+    def prepare(self, machine_id: str) -> Machine:
+        """A machine that is on and has the snaps; raises BenchError and LabError."""
         machine = Machine.create(self.lab, machine_id)
         machine.power_on()
         if machine_id == "0":
@@ -125,9 +124,8 @@ class Floor:
             lxd.call("POST", path, {"name": volume, "config": {}})
             lxd.call("PATCH", "/1.0", {"config": {key: f"local/{volume}"}})
 
-    # The others
-
-    def _join(self, first: Machine, joiner: Machine) -> None:
+    def join(self, first: Machine, joiner: Machine) -> None:
+        """Let a machine that is prepared join the first one's cluster; raises BenchError."""
         if self._ovn:
             body = {"name": joiner.hostname, "expire_after": 3600 * 10**9}
             token = Rest(first, MICROOVN).call("POST", "/core/control/tokens", body)

@@ -1,4 +1,7 @@
-"""Members leave and come while containers with data run: from four to one, and to three again."""
+"""Members leave and come while containers with data run.
+
+From four to one, to three again, and a machine that is lost is replaced.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from pathlib import Path
 import jubilant
 import pytest
 
-from integration import cloud, ovn
+from integration import ceph, cloud, ovn
 from integration.cloud import APP
+from integration.faults import Faults
 from integration.membership import CEPH, agree, check_data, launch, remove
 
 pytestmark = pytest.mark.timeout(1200)
@@ -66,3 +70,28 @@ def test_it_grows_to_three_again(whole: jubilant.Juju):
     cloud.wait_active(whole, 3)
     agree(whole)
     check_data(whole, cloud.units(whole)[0], *NAMES)
+
+
+def test_a_machine_lost_with_its_disk_is_replaced_by_one_of_its_name(
+    whole: jubilant.Juju, faults: Faults
+):
+    """Its containers were moved away before; its copies of their data are lost with it."""
+    first, *_, last = cloud.units(whole)
+    name = cloud.hostname(whole, last)
+    faults.power_off(last)
+    ceph.wait_message(whole, f"{name} is offline")
+    with pytest.raises(jubilant.TaskError) as caught:
+        whole.run(first, "remove-member", {"name": name})
+    assert f"{name} is the machine of {last}, which Juju knows" in caught.value.task.message
+    whole.remove_unit(last, force=True)
+    whole.wait(lambda s: last not in s.apps[APP].units, delay=0.5)
+    agree(whole, healthy=False)  # three copies on two disks
+    check_data(whole, first, *NAMES)
+    whole.add_machine()
+    machine = max(whole.status().machines, key=int)
+    whole.wait(lambda s: s.machines[machine].juju_status.current == "started", delay=0.3)
+    whole.ssh(machine, f"hostname {name}")
+    whole.add_unit(APP, to=machine)
+    cloud.wait_active(whole, 3)
+    agree(whole)
+    check_data(whole, first, *NAMES)

@@ -21,9 +21,9 @@ def in_a_cluster(machine: Machine, *others: str, name: str = "micro1") -> None:
     machine.lxd.members = [name, *others]
 
 
-def beside(cluster: str) -> testing.PeerRelation:
+def beside(cluster: str, service: str = "lxd") -> testing.PeerRelation:
     """A relation in which microcloud/1 on micro2 is the first, in this cluster."""
-    report = peers.Report(joined=("lxd",), clusters={"lxd": cluster})
+    report = peers.Report(joined=(service,), clusters={service: cluster})
     return testing.PeerRelation(
         "cluster", local_app_data=app(**FIRST), peers_data={1: published(1, report=report)}
     )

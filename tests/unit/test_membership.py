@@ -9,10 +9,11 @@ from ops import testing
 
 import membership
 from cloud.ovn import NB_KEY
-from unit.conftest import Machine, app
+from unit.conftest import CERTIFICATE, Machine, app
 from unit.fake_daemon import Refused
+from unit.test_adoption import beside
 from unit.test_charm import ISSUER, member
-from unit.test_ovn import CONFIG, cloudy
+from unit.test_ovn import CONFIG, cloudy, nics
 
 MOVE = {"on-removal": "move"}
 LEAVING = "user.microcloud.leaving"
@@ -43,6 +44,19 @@ def test_a_unit_that_was_refused_leaves_its_own_cluster_as_it_is(machine: Machin
     leave(machine)
     assert machine.lxd.members == ["micro1", "micro2"]
     assert not [request for request in machine.lxd.requests if not request.startswith("GET")]
+
+
+def test_a_unit_that_was_refused_for_another_service_stays_in_its_cluster(machine: Machine):
+    machine.install("lxd", "microovn")
+    nics(machine)
+    machine.microovn.members = {"micro1": "10.0.0.1:6443", "micro9": "10.0.0.9:6443"}
+    (machine.folder / "microovn/state/cluster.crt").write_text(CERTIFICATE)
+    relation = beside("another", "microovn")
+    state = machine.state(relation=relation, config=CONFIG)
+    state = machine.run(machine.context.on.relation_changed(relation, remote_unit=1), state)
+    assert "one cloud is one cluster" in state.unit_status.message
+    leave(machine, **CONFIG)
+    assert set(machine.microovn.members) == {"micro1", "micro9"}
 
 
 def held(machine: Machine) -> None:
