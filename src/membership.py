@@ -75,6 +75,7 @@ def _check_answers(world: World) -> None:
         f"{name}: {state.detail}"
         for name, state in world.view.services.items()
         if state.presence is Presence.BROKEN and not state.joining
+        if name != "lxd" or not world.lxd.has_left(world.view.name)
     ]
     if silent:
         raise CannotLeave(

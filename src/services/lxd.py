@@ -28,7 +28,7 @@ import snaps
 from errors import DaemonError, JoinFailed, Unreachable
 from services import Ticket
 from services.marks import Flag, Mark
-from services.rest import LOOK_TIMEOUT, Rest
+from services.rest import LOOK_TIMEOUT, Remote, Rest
 from version import VERSION
 from view import Member, Presence, ServiceView
 
@@ -46,6 +46,7 @@ LEAVING_KEY = "user.microcloud.leaving"
 SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
+FORBIDDEN = 403  # what a machine is told that is not, or no more, a member
 CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself shows as many
 
 
@@ -65,6 +66,8 @@ class Lxd:
         self._marks = marks
         self._mark = Mark(marks, self.name)
         self._unfinished = Flag(marks / "unfinished-lxd")
+        # The certificate and the addresses of the cluster that this member is about to leave.
+        self._staying = marks / "leaving-lxd"
         self.seen: Mapping[str, Any] = {}  # what the last look saw of `GET /1.0`
 
     # Looking
@@ -261,14 +264,17 @@ class Lxd:
         """
         if self._mark.read() and self.look().presence is not Presence.MEMBER:
             logger.warning("cleaning LXD after a join that did not finish")
-            # A stop waits minutes for a join that hangs, and one that was killed before is
-            # started again and hangs anew; there is nothing here to be lost.
-            snaps.stop("lxd", self._kill)
-            self._forget_everything()
-            snaps.run("start", "lxd")
-            self.wait_ready()
+            self._renew()
             self._unfinished.put(False)
         self._mark.clear()
+
+    def _renew(self) -> None:
+        # A stop waits minutes for a join that hangs, and one that was killed before is
+        # started again and hangs anew; there is nothing here to be lost.
+        snaps.stop("lxd", self._kill)
+        self._forget_everything()
+        snaps.run("start", "lxd")
+        self.wait_ready()
 
     def _kill(self) -> None:
         for folder in Path("/proc").glob("[0-9]*"):
@@ -296,6 +302,9 @@ class Lxd:
             )
         for name in ("database", "storage-pools", "disks", "networks"):
             shutil.rmtree(self._common / name, ignore_errors=True)
+        for link in ("images", "backups"):  # into a pool, where they were in a volume
+            if (self._common / link).is_symlink():
+                (self._common / link).unlink()
 
     def remove(self, name: str, *, force: bool) -> None:
         """Take a member out of the cluster.
@@ -303,8 +312,14 @@ class Lxd:
         Raises:
             DaemonError: LXD refuses, for example because the member has instances.
         """
-        if name not in {member.name for member in self.members()}:
+        members = self.members()
+        if name not in {member.name for member in members}:
             return
+        if not force:  # this one leaves
+            self._staying.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            others = [member.address for member in members if member.name != name]
+            certificate = (self._common / "cluster.crt").read_text()
+            self._staying.write_text(json.dumps([certificate, others]))
         with self.calls() as client:
             params = {"force": "1"} if force else {}
             answer = client.api.cluster.members[name].delete(params=params)
@@ -312,20 +327,49 @@ class Lxd:
         if force:  # this member stays
             self._distrust(name)
 
+    def has_left(self, name: str) -> bool:
+        """Whether this machine, whose LXD does not answer, is out of the cluster.
+
+        Its database ends while it leaves, and the answer to that may be lost. Then only the
+        others know: if one has a database without this machine, what is left of it there is
+        removed, and LXD here is made as new. Only for a machine whose removal was begun here.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            certificate, addresses = json.loads(self._staying.read_text())
+            for address in addresses:
+                if self._is_out(name, Remote("LXD", address, certificate, self._common)):
+                    self._renew()
+                    self._staying.unlink()
+                    return True
+        return False
+
+    def _is_out(self, name: str, other: Rest) -> bool:
+        try:
+            members = other.get("/1.0/cluster/members?recursion=1")
+            if name in {member["server_name"] for member in members}:
+                path = f"/1.0/cluster/members/{name}?force=1"
+                other.call("DELETE", path, timeout=CALL_TIMEOUT)
+                self._distrust(name, of=other)
+        except DaemonError as fault:
+            logger.warning("whether %s is a member still: %s", name, fault)
+            return fault.code == FORBIDDEN
+        return True
+
     def _own_certificate(self) -> str:
         """The fingerprint by which the other members know this one."""
         pem = (self._common / "server.crt").read_text()
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
-    def _distrust(self, name: str, *, keep: str = "") -> None:
+    def _distrust(self, name: str, *, keep: str = "", of: Rest | None = None) -> None:
         """Take certificates of a member out of the trust store that it has no more.
 
         A join that failed, or a machine that was replaced by one of its name, leaves its own.
         """
-        for entry in self._rest.get("/1.0/certificates?recursion=1"):
+        rest = of or self._rest
+        for entry in rest.get("/1.0/certificates?recursion=1"):
             known = entry["type"] == "server" and entry["name"] == name
             if known and entry["fingerprint"] != keep:
-                self._rest.call("DELETE", f"/1.0/certificates/{entry['fingerprint']}")
+                rest.call("DELETE", f"/1.0/certificates/{entry['fingerprint']}")
 
     def restart(self, interval: float) -> float:
         """Restart the daemon, not the instances, unless it was less than `interval` s ago.

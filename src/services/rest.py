@@ -1,7 +1,8 @@
 """A small client for the REST sockets that LXD and the microcluster daemons share.
 
-They speak the same envelope over a unix socket. Looking at a daemon happens in every hook,
-so it has to be cheap: this needs the standard library only, a few milliseconds a request.
+They speak the same envelope over a unix socket, and LXD over the network as well. Looking at a
+daemon happens in every hook, so it has to be cheap: this needs the standard library only, a few
+milliseconds a request.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ class Rest:
         self.name = name
         self.path = path
 
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        return _UnixConnection(self.path, timeout)
+
     def exists(self) -> bool:
         """Whether the daemon has made its socket."""
         return self.path.exists()
@@ -57,7 +62,7 @@ class Rest:
         timeout: float = LOOK_TIMEOUT,
     ) -> Any:
         """Do one request and give the answer's metadata; raises as `get` does."""
-        connection = _UnixConnection(self.path, timeout)
+        connection = self._connect(timeout)
         try:
             connection.request(method, path, body=None if body is None else json.dumps(body))
             answer = json.loads(connection.getresponse().read())
@@ -69,3 +74,26 @@ class Rest:
         if answer.get("type") == "error":
             raise DaemonError(f"{self.name}: {answer.get('error')}", answer.get("error_code", 0))
         return answer.get("metadata")
+
+
+class Remote(Rest):
+    """Requests to the daemon of another member at `address`, a host and port.
+
+    All members show `certificate`, a PEM text; `folder` has this one's own, if it has not lost it.
+    """
+
+    def __init__(self, name: str, address: str, certificate: str, folder: Path) -> None:
+        super().__init__(f"{name} at {address}", folder)
+        self._address = address
+        self._certificate = certificate
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        context = ssl.create_default_context(cadata=self._certificate)
+        context.check_hostname = False  # it names whoever began the cluster
+        own = self.path / "server.crt"
+        if own.exists():
+            context.load_cert_chain(own, own.with_suffix(".key"))
+        host, _, port = self._address.rpartition(":")
+        return http.client.HTTPSConnection(
+            host.strip("[]"), int(port), timeout=timeout, context=context
+        )

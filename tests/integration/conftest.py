@@ -51,6 +51,14 @@ def charm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(REPO, tmp_path_factory.mktemp("packed"))
 
 
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A charm that does nothing, whose unit makes Juju keep a machine."""
+    from lab.pack import pack
+
+    return pack(REPO / "tests/lab/exerciser/empty", tmp_path_factory.mktemp("guest"))
+
+
 @pytest.fixture(scope="module")
 def juju(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
     """A model that is destroyed after the module."""

@@ -57,16 +57,21 @@ def test_the_leader_leaves(whole: jubilant.Juju):
     check_data(whole, cloud.units(whole)[0], *NAMES)
 
 
-def test_one_member_keeps_everything(whole: jubilant.Juju):
-    remove(whole, cloud.units(whole)[0])
+def test_one_member_keeps_everything(whole: jubilant.Juju, guest: Path, faults: Faults):
+    leaver = cloud.units(whole)[0]
+    # So that Juju keeps the machine.
+    whole.deploy(guest, "guest", to=faults.machine(leaver))
+    remove(whole, leaver)
     cloud.wait_active(whole, 1)
     # One copy, and nobody to stand in for the metadata server: Ceph warns.
     agree(whole, healthy=False)
     check_data(whole, cloud.units(whole)[0], *NAMES)
 
 
-def test_it_grows_to_three_again(whole: jubilant.Juju):
-    whole.add_unit(APP, num_units=2)
+def test_it_grows_to_three_again_with_a_machine_that_has_left(whole: jubilant.Juju):
+    (guest,) = whole.status().apps["guest"].units.values()
+    whole.add_unit(APP, to=guest.machine)
+    whole.add_unit(APP)
     cloud.wait_active(whole, 3)
     agree(whole)
     check_data(whole, cloud.units(whole)[0], *NAMES)

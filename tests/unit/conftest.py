@@ -179,7 +179,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     found = Machine(tmp_path)
     found.juju_has()
     (tmp_path / "lxd").mkdir(exist_ok=True)
-    (tmp_path / "lxd/server.crt").write_text(CERTIFICATE)
+    for name in ("server", "cluster"):
+        (tmp_path / f"lxd/{name}.crt").write_text(CERTIFICATE)
     monkeypatch.setattr(services.microceph, "COMMON", tmp_path / "microceph/common")
     monkeypatch.setattr(services.microceph, "BIN", tmp_path / "bin")
     monkeypatch.setattr(services.microovn, "COMMON", tmp_path / "microovn")

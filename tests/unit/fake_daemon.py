@@ -1,13 +1,16 @@
-"""A server on a unix socket with LXD's envelope, for the fake daemons of the unit tests."""
+"""Servers with LXD's envelope, for the fake daemons of the unit tests."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
+from socketserver import BaseServer, TCPServer, ThreadingMixIn, UnixStreamServer
 from typing import Any, Protocol
 
 Query = dict[str, list[str]]
@@ -33,9 +36,11 @@ class _Server(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
 
 
-def serve(daemon: Daemon, path: Path) -> Callable[[], None]:
-    """Answer on the socket `path` until the function that is given back is called."""
+class _TcpServer(ThreadingMixIn, TCPServer):
+    daemon_threads = True
 
+
+def _handler(daemon: Daemon) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -67,8 +72,40 @@ def serve(daemon: Daemon, path: Path) -> Callable[[], None]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
+    return Handler
+
+
+def serve(daemon: Daemon, path: Path) -> Callable[[], None]:
+    """Answer on the socket `path` until the function that is given back is called."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    server = _Server(str(path), Handler)
+    stop = _start(_Server(str(path), _handler(daemon)))
+
+    def end() -> None:
+        stop()
+        path.unlink()
+
+    return end
+
+
+def serve_members(daemon: Daemon, folder: Path) -> tuple[str, Callable[[], None]]:
+    """Answer, at the address that is given back, whoever has the certificate in `folder`.
+
+    A new one, as both the cluster's and the member's.
+    """
+    names = [folder / name for name in ("server.key", "server.crt", "cluster.crt")]
+    options = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    files = ("-keyout", str(names[0]), "-out", str(names[1]), "-subj", "/CN=another")
+    subprocess.run(["openssl", "req", *options, *files], check=True, capture_output=True)
+    shutil.copy(names[1], names[2])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(names[2]))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(names[1], names[0])
+    server = _TcpServer(("127.0.0.1", 0), _handler(daemon))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return f"127.0.0.1:{server.server_address[1]}", _start(server)
+
+
+def _start(server: BaseServer) -> Callable[[], None]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
 
@@ -76,6 +113,5 @@ def serve(daemon: Daemon, path: Path) -> Callable[[], None]:
         server.shutdown()
         server.server_close()
         thread.join()
-        path.unlink()
 
     return stop

@@ -48,6 +48,8 @@ class FakeLxd:
     forwards: list[str] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
+    refuse_with: int = 500
+    urls: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     joined_with: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class FakeLxd:
             self.bodies.append((f"{method} {url}", body))
         for start, error in self.refuse.items():
             if f"{method} {path}".startswith(start):
-                raise Refused(500, error)
+                raise Refused(self.refuse_with, error)
         parts = path.removeprefix("/1.0").strip("/").split("/")
         handler: Callable[..., Any] | None = getattr(
             self, f"_{method.lower()}_{parts[0].replace('-', '_') or 'server'}", None
@@ -106,7 +108,7 @@ class FakeLxd:
     def _member(self, name: str) -> dict[str, Any]:
         return {
             "server_name": name,
-            "url": f"https://{name}:8443",
+            "url": f"https://{self.urls.get(name, f'{name}:8443')}",
             "status": self._state_of(name),
             "roles": ["database"],
             "failure_domain": self.domains.get(name, "default"),

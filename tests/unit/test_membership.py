@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from ops import testing
 import membership
 from cloud.ovn import NB_KEY
 from unit.conftest import CERTIFICATE, Machine, app
-from unit.fake_daemon import Refused
+from unit.fake_daemon import Refused, serve_members
 from unit.test_adoption import beside
 from unit.test_charm import ISSUER, member
 from unit.test_ovn import CONFIG, cloudy, nics
@@ -100,6 +101,40 @@ def test_who_cannot_tell_whether_it_is_a_member_does_not_leave(machine: Machine,
     assert "no known leader" in said
     assert "juju remove-unit --force microcloud/0" in said
     assert not [r for r in machine.microovn.requests if r.startswith("DELETE")]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_lost_the_answer_to_its_leaving_asks_the_others(machine: Machine, known: bool):
+    """LXD's leader changed while it left; its own database had ended, and the others' had not."""
+    member(machine, "micro2")
+    machine.interface("enp5s0", "192.0.2.0/24")
+    other = dataclasses.replace(machine.lxd, name="micro2", requests=[], refuse={})
+    other.certificates = [{"name": "micro1", "type": "server", "fingerprint": "own"}]
+    if not known:
+        other.refuse_with = 403
+        other.refuse = {"GET /1.0/cluster/members": "not authorized"}
+    address, stop = serve_members(other, machine.folder / "lxd")
+    machine.lxd.urls = {"micro2": address}
+    machine.lxd.refuse = {"DELETE /1.0/cluster/members": "server has lost leadership"}
+    with pytest.raises(testing.errors.UncaughtCharmError):
+        leave(machine)
+    machine.lxd.refuse = {"GET /1.0/cluster": "context deadline exceeded"}
+    state = leave(machine)
+    stop()
+    assert state.unit_status == testing.MaintenanceStatus("left the cloud")
+    deletions = [request for request in other.requests if request.startswith("DELETE")]
+    gone = ["DELETE /1.0/cluster/members/micro1", "DELETE /1.0/certificates/own"]
+    assert deletions == (gone if known else [])
+    assert [words.split()[0] for words in machine.snap_calls[-2:]] == ["stop", "start"]
+
+
+def test_who_has_not_begun_to_leave_asks_nobody(machine: Machine):
+    member(machine, "micro2")
+    address, stop = serve_members(machine.lxd, machine.folder / "lxd")
+    machine.lxd.urls = {"micro2": address}
+    machine.lxd.refuse = {"GET /1.0/cluster": "context deadline exceeded"}
+    assert "micro1 cannot leave before it answers" in refusal(machine)
+    stop()
 
 
 def test_instances_and_volumes_move_and_run_as_before(machine: Machine):
