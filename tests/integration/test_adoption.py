@@ -1,4 +1,7 @@
-"""Clusters from before Juju: one is adopted, a second is refused and stays as it is."""
+"""Clusters from before Juju: one is adopted, a second is refused and stays as it is.
+
+A member that is no unit is left alone, until a person has it removed.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from typing import Any
 import jubilant
 import pytest
 
-from integration import cloud
+from integration import ceph, cloud
 from integration.cloud import APP
+from integration.faults import Faults
 from integration.interruptions import check, says
 
 pytestmark = pytest.mark.timeout(600)
@@ -87,4 +91,22 @@ def test_one_cluster_is_adopted_and_another_refused(juju: jubilant.Juju, charm: 
     juju.wait(lambda s: len(s.apps[APP].units) == 2, delay=0.2)
     check(juju, 2)
     juju.add_unit(APP)
+    check(juju, 3)
+
+
+def test_a_member_that_juju_does_not_know_is_removed_by_hand(juju: jubilant.Juju, faults: Faults):
+    first = cloud.units(juju)[0]
+    juju.add_machine()
+    number = max(map(int, juju.status().machines))
+    juju.wait(lambda s: s.machines[str(number)].juju_status.current == "started", delay=0.1)
+    name = sh(juju, number, "hostname")
+    join(juju, number, sh(juju, 0, f"lxc cluster add -q {name}"))
+    with pytest.raises(jubilant.TaskError) as caught:
+        juju.run(first, "remove-member", {"name": name})
+    assert f"{name} still runs, as lxd can tell; power it off first" in caught.value.task.message
+    faults.run("power", "off", str(number))
+    ceph.wait_message(juju, f"{name} is offline")
+    task = juju.run(first, "remove-member", {"name": name}, wait=120)
+    told = json.loads(task.results["member"])
+    assert told == {"removed": name, "from": ["lxd"], "lost": []}
     check(juju, 3)
