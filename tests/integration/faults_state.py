@@ -31,11 +31,10 @@ def look(juju: jubilant.Juju, faults: Faults) -> dict[str, Any]:
     for unit in units:
         machine = status.apps[APP].units[unit].machine
         found[unit] = json.loads(faults.run("exec", machine, "--", "python3", "-c", PROBE))
-        found[unit]["status"] = [
-            status.apps[APP].units[unit].workload_status.current,
-            status.apps[APP].units[unit].workload_status.message,
-        ]
         found[unit]["bag"] = _bag(juju, unit)
+    # What only the issuer says another unit says where the leader has changed.
+    told = (status.apps[APP].units[unit].workload_status for unit in units)
+    found["said"] = [f"{one.current}: {one.message}" for one in told]
     return {path: value for path, value in _flat(found, "") if not _RANDOM.search(path)}
 
 
