@@ -42,21 +42,26 @@ def leave(world: World) -> None:
         DaemonError: a daemon refuses.
     """
     view = world.view
+    lxd = view.services["lxd"]
     if world.refused.is_set():
         logger.info("%s is in a cluster that is not the cloud's, and stays there", view.name)
         return
-    _check_answers(world)
-    if view.services["lxd"].presence is Presence.MEMBER:
-        if not any(member.unit for member in view.services["lxd"].members):
+    # A member that others have taken out answers no more, or does not find itself for a moment.
+    unsure = lxd.presence is Presence.BROKEN or view.name not in lxd.names
+    out = unsure and world.lxd.has_left(view.name)
+    _check_answers(world, but="lxd" if out else "")
+    if lxd.presence is Presence.MEMBER and not out:
+        if not any(member.unit for member in lxd.members):
             logger.info("%s is in a cluster that no unit of this application is of", view.name)
             return  # it was there before, and this unit was refused
-        if len(view.services["lxd"].members) == 1:
+        if len(lxd.members) == 1:
             logger.info("%s is the last member; there is no cluster to leave", view.name)
             return
         with _turn(world):
             _empty(world)
             _hand_over(world)
             _release_volumes(world.lxd, view.name)
+            _keep_database(world)
             world.lxd.remove(view.name, force=False)
     # What LXD's networks and pools needed goes after it; none if an earlier try got this far.
     for name, driver in world.services.items():
@@ -69,13 +74,12 @@ def leave(world: World) -> None:
             driver.remove(view.name, force=False)
 
 
-def _check_answers(world: World) -> None:
+def _check_answers(world: World, but: str) -> None:
     """A daemon that does not answer may be a member still; gone, it may take a majority along."""
     silent = [
         f"{name}: {state.detail}"
         for name, state in world.view.services.items()
-        if state.presence is Presence.BROKEN and not state.joining
-        if name != "lxd" or not world.lxd.has_left(world.view.name)
+        if state.presence is Presence.BROKEN and not state.joining and name != but
     ]
     if silent:
         raise CannotLeave(
@@ -167,6 +171,20 @@ def _staying(world: World) -> list[str]:
     """The members that may take something over."""
     name = world.view.name
     return [m.name for m in world.lxd.members() if m.is_available and m.name != name]
+
+
+def _keep_database(world: World) -> None:
+    """The last but one goes only when the last one can have the database alone."""
+    others = [member for member in world.lxd.members() if member.name != world.view.name]
+    if len(others) != 1:
+        return
+    try:
+        world.lxd.give_up_database(world.view.name, others[0].name)
+    except DaemonError as fault:
+        raise CannotLeave(
+            f"{world.view.name} cannot leave, as LXD's database would end with it: {fault}; Juju "
+            f"tries again. Or keep this unit, and remove {others[0].name}'s"
+        ) from fault
 
 
 def _release_volumes(lxd: Lxd, name: str) -> None:

@@ -46,6 +46,8 @@ LEAVING_KEY = "user.microcloud.leaving"
 SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts its pools
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
+VOTER, LEADER = "database", "database-leader"  # roles: who has a vote in LXD's database, and leads
+HANDOVERS = 5  # tries
 FORBIDDEN = 403  # what a machine is told that is not, or no more, a member
 CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself shows as many
 
@@ -326,6 +328,37 @@ class Lxd:
             self._wait(client, answer)
         if force:  # this member stays
             self._distrust(name)
+
+    def give_up_database(self, name: str, heir: str) -> None:
+        """Let this member, one of two, not be the one that has LXD's database.
+
+        Of two members one has a vote. If it leaves, nobody has a database any more: LXD 5.0 means
+        to give its vote to the other one before, and does not. So the other gets one, as members
+        give them to each other, and a restart of this one's LXD hands the lead over. LXD takes
+        the vote back every now and then, so what came of it is looked at.
+
+        Raises:
+            DaemonError: this member keeps it.
+        """
+        for _ in range(HANDOVERS):
+            members = {member.name: member for member in self.members()}
+            votes = VOTER in members[heir].roles
+            if votes and LEADER not in members[name].roles:
+                return
+            if not votes:
+                self._give_vote(members[heir].address)
+            self.restart(0.0)
+        raise DaemonError(f"LXD: {name} has the database still")
+
+    def _give_vote(self, address: str) -> None:
+        query = {"database": "local", "query": "SELECT id, address, role FROM raft_nodes"}
+        (rows,) = self._rest.call("POST", "/internal/sql", query)["Results"]
+        nodes = [dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"]]
+        wanted = [{**node, "role": 0} if node["address"] == address else node for node in nodes]
+        certificate = (self._common / "cluster.crt").read_text()
+        heir = Remote("LXD", address, certificate, self._common)
+        body = {"raft_nodes": wanted}
+        heir.call("POST", "/internal/cluster/assign", body, timeout=CALL_TIMEOUT)
 
     def has_left(self, name: str) -> bool:
         """Whether this machine, whose LXD does not answer, is out of the cluster.

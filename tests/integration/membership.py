@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -49,6 +50,7 @@ def _wanted(names: list[str], healthy: bool) -> dict[str, Any]:
     few = min(3, len(names))
     return {
         "lxd": dict.fromkeys(names, "Online"),
+        "database": len(names),
         "trusted": names,
         "ceph": names,
         "ovn": names,
@@ -73,8 +75,10 @@ def _told(juju: jubilant.Juju, unit: str) -> dict[str, Any]:
     keys = [one["entity"] for one in auth if one["entity"].startswith(("mgr.", "mds."))]
     tokens = cloud.lxc_json(juju, unit, "operation list")
     key = cloud.lxc(juju, unit, "config get network.ovn.northbound_connection")
+    query = "SELECT count(*) AS servers FROM raft_nodes"
     return {
         "lxd": cloud.members(juju, unit),
+        "database": int(*re.findall(r"\d+", cloud.sh(juju, unit, f"lxd sql local '{query}'"))),
         "trusted": sorted(one["name"] for one in cloud.lxc_json(juju, unit, "config trust list")),
         "ceph": sorted(names),
         "ovn": sorted(member["name"] for member in services["microovn"]["members"]),

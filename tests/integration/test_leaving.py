@@ -1,4 +1,7 @@
-"""A member leaves though LXD's answer to that was lost, and its machine can be a member again."""
+"""One of two members leaves while it leads LXD's database, or after LXD's answer was lost.
+
+The machine can be a member again.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from integration import cloud
 from integration.cloud import APP
 from integration.faults import Faults
 from integration.interruptions import check
+from integration.membership import remove
 
 pytestmark = pytest.mark.timeout(600)
 # What the charm notes before it lets LXD remove this member: as if its hook had died then.
@@ -22,11 +26,26 @@ with open("/var/lib/microcloud-charm/{folder}/leaving-lxd", "w") as note:
 """
 
 
-def test_a_member_that_cannot_tell_whether_it_has_left_leaves(
-    juju: jubilant.Juju, charm: Path, guest: Path, config, faults: Faults
+def test_the_leader_of_the_database_leaves_it_to_the_other(
+    juju: jubilant.Juju, charm: Path, config
 ):
     juju.deploy(charm, APP, num_units=2, config=config)
     cloud.wait_active(juju, 2)
+    unit = cloud.units(juju)[0]
+    (name,) = (
+        member["server_name"]
+        for member in cloud.lxc_json(juju, unit, "cluster list")
+        if "database-leader" in member["roles"]
+    )
+    remove(juju, next(u for u in cloud.units(juju) if cloud.hostname(juju, u) == name))
+    check(juju, 1)
+    juju.add_unit(APP)
+    check(juju, 2)
+
+
+def test_a_member_that_cannot_tell_whether_it_has_left_leaves(
+    juju: jubilant.Juju, guest: Path, faults: Faults
+):
     first, last = cloud.units(juju)
     machine, name = faults.machine(last), cloud.hostname(juju, last)
     juju.deploy(guest, "guest", to=machine)  # so that Juju keeps the machine

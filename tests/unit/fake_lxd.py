@@ -49,6 +49,8 @@ class FakeLxd:
     disks: list[dict[str, Any]] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
     refuse_with: int = 500
+    voteless: set[str] = field(default_factory=set)
+    leader: str = ""
     urls: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -91,6 +93,20 @@ class FakeLxd:
         self.config.update(body["config"])
         self.config = {key: value for key, value in self.config.items() if value}
 
+    def _post_internal(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        if parts == ["sql"]:
+            rows = [
+                [number, self.urls.get(name, f"{name}:8443"), 2 if name in self.voteless else 0]
+                for number, name in enumerate(self.members, 1)
+            ]
+            return {"Results": [{"columns": ["id", "address", "role"], "rows": rows}]}
+        assert parts == ["cluster", "assign"]
+        roles = {node["address"]: node["role"] for node in body["raft_nodes"]}
+        for name in [name for name in self.voteless if roles[self.urls[name]] == 0]:
+            self.voteless.remove(name)
+            self.leader = name  # as the next restart of the leader's brings about
+        return None
+
     def _get_internal(self, *_: Any) -> Any:
         return {}
 
@@ -110,7 +126,8 @@ class FakeLxd:
             "server_name": name,
             "url": f"https://{self.urls.get(name, f'{name}:8443')}",
             "status": self._state_of(name),
-            "roles": ["database"],
+            "roles": ["database-leader"] * (name == self.leader)
+            + ["database"] * (name not in self.voteless),
             "failure_domain": self.domains.get(name, "default"),
             "message": "Fully operational",
             "config": self.member_config.get(name, {}),

@@ -103,6 +103,26 @@ def test_who_cannot_tell_whether_it_is_a_member_does_not_leave(machine: Machine,
     assert not [r for r in machine.microovn.requests if r.startswith("DELETE")]
 
 
+@pytest.mark.parametrize("grants", [True, False])
+def test_the_last_but_one_leaves_the_database_to_the_last_one(machine: Machine, grants: bool):
+    """The leader of two left, and nobody had a database any more."""
+    member(machine, "micro2")
+    machine.interface("enp5s0", "192.0.2.0/24")
+    address, stop = serve_members(machine.lxd, machine.folder / "lxd")
+    machine.lxd.urls = {"micro1": "10.0.0.1:8443", "micro2": address}
+    machine.lxd.voteless, machine.lxd.leader = {"micro2"}, "micro1"
+    if grants:
+        leave(machine)
+        assert machine.lxd.leader == "micro2"
+        assert machine.lxd.members == ["micro2"]
+        assert machine.snap_calls == ["restart --reload lxd.daemon"]
+    else:
+        machine.lxd.refuse = {"POST /internal/cluster/assign": "no"}
+        said = refusal(machine)
+        assert "micro1 cannot leave, as LXD's database would end with it: LXD at " in said
+    stop()
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_who_lost_the_answer_to_its_leaving_asks_the_others(machine: Machine, known: bool):
     """LXD's leader changed while it left; its own database had ended, and the others' had not."""
