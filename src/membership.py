@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -62,7 +63,10 @@ def leave(world: World) -> None:
             _hand_over(world)
             _release_volumes(world.lxd, view.name)
             _keep_database(world)
+            uplink = _uplink(world)
             world.lxd.remove(view.name, force=False)
+            if uplink:  # LXD has set it down, and a down one is not fit for the next time
+                subprocess.run(["ip", "link", "set", uplink, "up"], check=False)
     # What LXD's networks and pools needed goes after it; none if an earlier try got this far.
     for name, driver in world.services.items():
         state = view.services[name]
@@ -160,6 +164,17 @@ def _hand_over(world: World) -> None:
         from cloud import ovn
 
         ovn.hand_over(world.microovn, world.lxd, world.view.name, _staying(world))
+
+
+def _uplink(world: World) -> str:
+    """The interface by which this member reaches the network `UPLINK`, "" if by none."""
+    from cloud import ovn
+
+    try:
+        found = world.lxd.get(f"/1.0/networks/{ovn.UPLINK}?target={world.view.name}")
+    except DaemonError:
+        return ""
+    return found["config"].get("parent", "")
 
 
 def _is_member(world: World, service: str) -> bool:

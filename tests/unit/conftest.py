@@ -178,6 +178,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     command.chmod(0o755)
     found = Machine(tmp_path)
     found.juju_has()
+    ip = tmp_path / "juju-tools/ip"
+    ip.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "ip.log"}\n')
+    ip.chmod(0o755)
     (tmp_path / "lxd").mkdir(exist_ok=True)
     for name in ("server", "cluster"):
         (tmp_path / f"lxd/{name}.crt").write_text(CERTIFICATE)

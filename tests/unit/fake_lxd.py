@@ -222,6 +222,8 @@ class FakeLxd:
         if not parts:
             return [*self.networks.values(), *(self.interfaces if "target" in query else ())]
         if len(parts) == 1:
+            if parts[0] not in self.networks:
+                raise Refused(404, "Network not found")
             network = self.networks[parts[0]]
             parent = self.parents.get((query.get("target") or [""])[0])
             if parent and parts[0] == "UPLINK":

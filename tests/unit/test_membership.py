@@ -275,6 +275,14 @@ def test_another_central_takes_over_before_one_leaves(machine: Machine):
     assert "192.0.2.0:" not in machine.lxd.config[NB_KEY]
 
 
+def test_the_uplink_interface_is_up_again_as_it_was_found(machine: Machine):
+    """LXD sets it down, and a machine with it down was refused when it was added again."""
+    cloudy(machine, "micro2")
+    machine.lxd.parents["micro1"] = "enp6s0"
+    leave(machine, **CONFIG)
+    assert (machine.folder / "ip.log").read_text() == "link set enp6s0 up\n"
+
+
 def test_a_member_that_leaves_as_well_does_not_take_over(machine: Machine):
     cloudy(machine, "micro2", "micro3", "micro4")
     machine.microovn.centrals = ["micro1", "micro2", "micro3"]
