@@ -48,8 +48,8 @@ def leave(world: World) -> None:
         logger.info("%s is in a cluster that is not the cloud's, and stays there", view.name)
         return
     # A member that others have taken out answers no more, or does not find itself for a moment.
-    unsure = lxd.presence is Presence.BROKEN or view.name not in lxd.names
-    out = unsure and world.lxd.has_left(view.name)
+    here = lxd.presence is Presence.ALONE or view.name in lxd.names
+    out = not here and world.lxd.has_left(view.name)
     _check_answers(world, but="lxd" if out else "")
     if lxd.presence is Presence.MEMBER and not out:
         if not any(member.unit for member in lxd.members):

@@ -328,6 +328,8 @@ class Lxd:
             self._wait(client, answer)
         if force:  # this member stays
             self._distrust(name)
+        else:
+            self._staying.unlink()
 
     def give_up_database(self, name: str, heir: str) -> None:
         """Let this member, one of two, not be the one that has LXD's database.
@@ -352,8 +354,11 @@ class Lxd:
 
     def _give_vote(self, address: str) -> None:
         query = {"database": "local", "query": "SELECT id, address, role FROM raft_nodes"}
-        (rows,) = self._rest.call("POST", "/internal/sql", query)["Results"]
-        nodes = [dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"]]
+        try:
+            (rows,) = self._rest.call("POST", "/internal/sql", query)["Results"]
+            nodes = [dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"]]
+        except (LookupError, TypeError, ValueError) as fault:
+            raise DaemonError(f"LXD does not tell who votes in its database: {fault}") from fault
         wanted = [{**node, "role": 0} if node["address"] == address else node for node in nodes]
         certificate = (self._common / "cluster.crt").read_text()
         heir = Remote("LXD", address, certificate, self._common)
