@@ -98,3 +98,12 @@ def remove(juju: jubilant.Juju, *units: str, timeout: float = 300) -> None:
     """Remove units and wait until they are gone."""
     juju.remove_unit(*units)
     juju.wait(lambda s: not set(units) & set(s.apps[APP].units), delay=0.5, timeout=timeout)
+
+
+def machine_called(juju: jubilant.Juju, name: str) -> str:
+    """A new machine with this host name."""
+    juju.add_machine()
+    machine = max(juju.status().machines, key=int)
+    juju.wait(lambda s: s.machines[machine].juju_status.current == "started", delay=0.3)
+    juju.ssh(machine, f"hostname {name}")
+    return machine

@@ -11,6 +11,7 @@ import pytest
 from integration import cloud, ovn
 from integration.cloud import APP
 from integration.faults import Faults
+from integration.membership import machine_called
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -90,11 +91,7 @@ def test_a_machine_that_is_lost_is_replaced_by_one_of_its_name(
     whole.remove_unit(last, force=True)
     whole.wait(lambda s: last not in s.apps[APP].units, delay=0.5)
     whole.wait(lambda _: name not in members(whole, first), delay=1)
-    whole.add_machine()
-    machine = max(whole.status().machines, key=int)
-    whole.wait(lambda s: s.machines[machine].juju_status.current == "started", delay=0.3)
-    whole.ssh(machine, f"hostname {name}")
-    whole.add_unit(APP, to=machine)
+    whole.add_unit(APP, to=machine_called(whole, name))
     cloud.wait_active(whole, 3)
     found = members(whole, first)
     assert found[name]["missing"] == []

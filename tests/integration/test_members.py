@@ -13,7 +13,7 @@ import pytest
 from integration import ceph, cloud, ovn
 from integration.cloud import APP
 from integration.faults import Faults
-from integration.membership import CEPH, agree, check_data, launch, remove
+from integration.membership import CEPH, agree, check_data, launch, machine_called, remove
 
 pytestmark = pytest.mark.timeout(1200)
 NAMES = ("c1", "c2", "c3", "c4")
@@ -92,11 +92,7 @@ def test_a_machine_lost_with_its_disk_is_replaced_by_one_of_its_name(
     whole.wait(lambda s: last not in s.apps[APP].units, delay=0.5)
     agree(whole, healthy=False)  # three copies on two disks
     check_data(whole, first, *NAMES)
-    whole.add_machine()
-    machine = max(whole.status().machines, key=int)
-    whole.wait(lambda s: s.machines[machine].juju_status.current == "started", delay=0.3)
-    whole.ssh(machine, f"hostname {name}")
-    whole.add_unit(APP, to=machine)
+    whole.add_unit(APP, to=machine_called(whole, name))
     cloud.wait_active(whole, 3)
     agree(whole)
     check_data(whole, first, *NAMES)
