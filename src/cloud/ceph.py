@@ -31,6 +31,7 @@ COPIES = 3  # as many as MicroCloud keeps, where there are as many disks
 COPIES_KEY = f"{MARK}.copies"
 PLACEMENT_GROUPS = "32"  # for each pool, as LXD makes its own
 FEATURES = "layering,striping,exclusive-lock,object-map,fast-diff,deep-flatten"
+ERRORED = "Errored"  # LXD's word for what it failed to make
 REASONS = 3  # of Ceph's for not being well, as many as a status line bears
 
 
@@ -129,7 +130,7 @@ def _is_ready(name: str, pool: Entity | None) -> bool:
 
 
 def _is_due(name: str, pool: Entity | None) -> bool:
-    return pool is None or (pool.kind == DRIVERS[name] and pool.status == "Pending")
+    return pool is None or (pool.kind == DRIVERS[name] and pool.status in ("Pending", ERRORED))
 
 
 def part(name: str, extensions: Collection[str]) -> Mapping[str, str]:
@@ -164,7 +165,7 @@ def advice(cloud: Cloud) -> Iterator[str]:
                 f"storage pool {name} is {pool.kind}, not {kind}, as somebody made it before; "
                 "rename or delete it for the charm to make its own"
             )
-        elif pool is not None and pool.status == "Errored":
+        elif pool is not None and pool.status == ERRORED:
             yield f"storage pool {name} is in error; see `lxc storage show {name}`"
 
 
@@ -234,4 +235,6 @@ def _make(cloud: Cloud, lxd: Lxd, name: str, description: str, config: Mapping[s
             body = {"name": name, "driver": DRIVERS[name], "config": own}
             lxd.post("storage-pools", body, target=member)
     about = {"name": name, "driver": DRIVERS[name], "description": description}
-    lxd.post("storage-pools", {**about, "config": config})
+    # LXD keeps the configuration of one that it failed to make, as while a member's LXD restarts.
+    failed = pool is not None and pool.status == ERRORED
+    lxd.post("storage-pools", {**about, "config": {} if failed else config})

@@ -238,6 +238,8 @@ class Lxd:
             "member_config": list(ticket.member_config),
             field: ticket.token,
         }
+        # One that has left a cluster has it still, and LXD 5.0 would take it as cluster address.
+        self.patch("", {"config": {"core.https_address": ""}})
         with self.calls(timeout) as client:
             self._wait(client, client.api.cluster.put(json=request))
 

@@ -145,7 +145,8 @@ class FakeLxd:
             return None
         self.clustered = True
         if "cluster_address" in body:
-            self.joined_with = body
+            had = self.config.get("core.https_address", "")
+            self.joined_with = {**body, "https_address": had}
         self.members.append(body["server_name"])
         return ("async", "put-cluster")
 

@@ -181,6 +181,21 @@ def test_a_pool_whose_making_was_interrupted_is_finished(machine: Machine):
     ]
 
 
+def test_a_pool_that_could_not_be_made_is_made_again(machine: Machine):
+    """A member's LXD was being restarted; the pool stayed in error, and the next one away."""
+    cloudy(machine, disks=1)
+    machine.lxd.pools["remote"] = {
+        "name": "remote",
+        "driver": "ceph",
+        "status": "Errored",
+        "locations": ["micro1"],
+        "config": {"ceph.osd.pool_name": "lxd_remote"},
+    }
+    changed(machine, issuer(machine))
+    bodies = [(call, body["config"]) for call, body in posted(machine) if body["name"] == "remote"]
+    assert bodies == [("", {})]  # LXD takes none for a pool that has some
+
+
 def test_pools_wait_until_every_member_has_ceph(machine: Machine):
     cloudy(machine, "micro2", disks=1)
     del machine.microceph.members["micro2"]
@@ -234,6 +249,7 @@ def test_a_joiner_brings_its_part_of_the_file_system_even_if_it_came_after_the_g
     cloudy(machine)
     machine.lxd.clustered = False
     machine.lxd.pools, machine.lxd.networks, machine.lxd.members = {}, {}, []
+    machine.lxd.config["core.https_address"] = "[::]:8443"  # as a former member
     key = sealing.KeyFile(machine.key)
     key.make()
     purpose = sealing.Purpose(machine.model.uuid, "microcloud/0", "lxd", 1)
@@ -257,6 +273,7 @@ def test_a_joiner_brings_its_part_of_the_file_system_even_if_it_came_after_the_g
     machine.run(machine.context.on.config_changed(), state)
     # What an earlier join of this machine that failed has left is trusted no more.
     assert [one["fingerprint"] for one in machine.lxd.certificates] == [own, "another"]
+    assert machine.lxd.joined_with["https_address"] == ""
     assert machine.lxd.joined_with["member_config"] == [
         {"entity": "storage-pool", "name": "remote-fs", "key": "source", "value": "lxd_cephfs"}
     ]
