@@ -12,7 +12,7 @@ from pathlib import Path
 import jubilant
 import pytest
 
-from integration import cloud, ovn
+from integration import ceph, cloud, ovn
 from integration.cloud import APP
 from integration.conftest import REPO
 from integration.membership import CEPH, agree, check_data, launch
@@ -30,6 +30,7 @@ def whole(juju: jubilant.Juju, charm: Path, config, faults) -> jubilant.Juju:
     juju.deploy(charm, APP, num_units=BEGIN, config={**config, **ovn.UPLINK, **CEPH})
     cloud.wait_active(juju, BEGIN)
     first = cloud.units(juju)[0]
+    ceph.wait_pools(juju, first)
     ovn.import_image(juju, first, str(faults.image()))
     for name, unit in zip(NAMES, cloud.units(juju), strict=True):
         launch(juju, first, name, cloud.hostname(juju, unit))

@@ -27,6 +27,7 @@ def whole(juju: jubilant.Juju, charm: Path, config, faults) -> jubilant.Juju:
     cloud.wait_active(juju, 4)
     agree(juju)
     first = cloud.units(juju)[0]
+    ceph.wait_pools(juju, first)
     ovn.import_image(juju, first, str(faults.image()))
     for name, unit in zip(NAMES, cloud.units(juju), strict=True):
         launch(juju, first, name, cloud.hostname(juju, unit))
