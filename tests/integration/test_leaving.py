@@ -1,10 +1,11 @@
 """One of two members leaves while it leads LXD's database, or after LXD's answer was lost.
 
-The machine can be a member again.
+The machine can be a member again; the cloud stays when its application goes.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jubilant
@@ -60,3 +61,16 @@ def test_a_member_that_cannot_tell_whether_it_has_left_leaves(
     check(juju, 1)
     juju.add_unit(APP, to=machine)
     check(juju, 2)
+
+
+def test_the_cloud_stays_when_the_application_goes(juju: jubilant.Juju):
+    first, last = cloud.units(juju)
+    machines = [juju.status().apps[APP].units[unit].machine for unit in (first, last)]
+    before = cloud.members(juju, first)
+    juju.add_unit("guest", to=machines[0])  # beside the one on the other machine
+    juju.wait(lambda s: len(s.apps["guest"].units) == 2 and jubilant.all_agents_idle(s, "guest"))
+    juju.remove_application(APP)
+    juju.wait(lambda s: APP not in s.apps, delay=0.3)
+    for machine in machines:
+        told = json.loads(juju.ssh(machine, "sudo /snap/bin/lxc cluster list --format json"))
+        assert {one["server_name"]: one["status"] for one in told} == before
