@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import drain
 import drain_ceph
-from cloud import MARK, VOLUMES, members
+from cloud import MARK, VOLUMES, members, ovn
 from cloud.pools import LOCAL
 from drain import CannotLeave
 from errors import CharmError, DaemonError
@@ -63,7 +63,7 @@ def leave(world: World) -> None:
             _hand_over(world)
             _release_volumes(world.lxd, view.name)
             _keep_database(world)
-            uplink = _uplink(world)
+            uplink = ovn.uplink_of(world.lxd, view.name)
             world.lxd.remove(view.name, force=False)
             if uplink:  # LXD has set it down, and a down one is not fit for the next time
                 subprocess.run(["ip", "link", "set", uplink, "up"], check=False)
@@ -161,20 +161,7 @@ def _empty(world: World) -> None:
 def _hand_over(world: World) -> None:
     """What the others need of this member they get from another one before it goes."""
     if _is_member(world, "microovn"):
-        from cloud import ovn
-
         ovn.hand_over(world.microovn, world.lxd, world.view.name, _staying(world))
-
-
-def _uplink(world: World) -> str:
-    """The interface by which this member reaches the network `UPLINK`, "" if by none."""
-    from cloud import ovn
-
-    try:
-        found = world.lxd.get(f"/1.0/networks/{ovn.UPLINK}?target={world.view.name}")
-    except DaemonError:
-        return ""
-    return found["config"].get("parent", "")
 
 
 def _is_member(world: World, service: str) -> bool:
@@ -198,7 +185,7 @@ def _keep_database(world: World) -> None:
     except DaemonError as fault:
         raise CannotLeave(
             f"{world.view.name} cannot leave, as LXD's database would end with it: {fault}; Juju "
-            f"tries again. Or keep this unit, and remove {others[0].name}'s"
+            f"tries again. Or keep this unit, and remove the one on {others[0].name} instead"
         ) from fault
 
 

@@ -431,3 +431,18 @@ def _heal(name: str, lxd: Lxd) -> None:
                 "LXD was restarted; see /var/snap/lxd/common/lxd/logs/lxd.log there"
             )
         time.sleep(0.5)
+
+
+def uplink_of(lxd: Lxd, member: str) -> str:
+    """The interface by which a member reaches the network `UPLINK`, "" without the network.
+
+    Raises:
+        DaemonError: LXD does not tell.
+    """
+    try:
+        found = lxd.get(f"/1.0/networks/{UPLINK}?target={member}")
+    except DaemonError as fault:
+        if fault.code != 404:
+            raise
+        return ""
+    return str(found["config"].get("parent", ""))

@@ -368,7 +368,7 @@ class Lxd:
         heir.call("POST", "/internal/cluster/assign", body, timeout=CALL_TIMEOUT)
 
     def has_left(self, name: str) -> bool:
-        """Whether this machine, whose LXD does not answer, is out of the cluster.
+        """Whether this machine, whose LXD cannot tell, is out of the cluster.
 
         Its database ends while it leaves, and the answer to that may be lost. Then only the
         others know: if one has a database without this machine, what is left of it there is

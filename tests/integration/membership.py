@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jubilant
 
-from integration import cloud, ovn
+from integration import ceph, cloud, ovn
 from integration.cloud import APP
 
 CEPH: dict[str, str] = {"microceph-channel": "squid/stable", "ceph-storage": "id == sdb"}
@@ -20,6 +22,15 @@ def launch(juju: jubilant.Juju, unit: str, name: str, member: str) -> None:
     """A container with something in it, on Ceph."""
     cloud.lxc(juju, unit, f"launch {ovn.IMAGE} {name} --target {member} --quiet")
     ovn.inside(juju, unit, name, f"echo data of {name} >/root/precious; sync")
+
+
+def launch_on_each(juju: jubilant.Juju, image: Path, names: Sequence[str]) -> None:
+    """A container on each member, as soon as there is a pool of Ceph's for it."""
+    first = cloud.units(juju)[0]
+    ceph.wait_pools(juju, first)
+    ovn.import_image(juju, first, str(image))
+    for name, unit in zip(names, cloud.units(juju), strict=True):
+        launch(juju, first, name, cloud.hostname(juju, unit))
 
 
 def check_data(juju: jubilant.Juju, unit: str, *names: str) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import jubilant
 import pytest
 
-from integration import ceph, cloud, ovn
+from integration import cloud, ovn
 from integration.cloud import APP
 from integration.conftest import REPO
-from integration.membership import CEPH, agree, check_data, launch
+from integration.membership import CEPH, agree, check_data, launch_on_each
 
 pytestmark = pytest.mark.timeout(1800)
 NAMES = ("c1", "c2", "c3")
@@ -29,11 +29,7 @@ def whole(juju: jubilant.Juju, charm: Path, config, faults) -> jubilant.Juju:
     """Three members with Ceph and OVN, and a container with data on each."""
     juju.deploy(charm, APP, num_units=BEGIN, config={**config, **ovn.UPLINK, **CEPH})
     cloud.wait_active(juju, BEGIN)
-    first = cloud.units(juju)[0]
-    ceph.wait_pools(juju, first)
-    ovn.import_image(juju, first, str(faults.image()))
-    for name, unit in zip(NAMES, cloud.units(juju), strict=True):
-        launch(juju, first, name, cloud.hostname(juju, unit))
+    launch_on_each(juju, faults.image(), NAMES)
     return juju
 
 
@@ -62,7 +58,7 @@ def test_five_units_at_once_join_in_order(whole: jubilant.Juju):
         whole.add_unit(APP, num_units=END - BEGIN)
         cloud.wait_active(whole, END, timeout=1200)
     FIGURES.parent.mkdir(exist_ok=True)
-    FIGURES.write_text(json.dumps({"members": list(range(BEGIN + 1, END + 1)), "s": found}))
+    FIGURES.write_text(json.dumps(dict(enumerate(found, BEGIN + 1))))
     whole.model_config({"update-status-hook-interval": "10s"})
     agree(whole)
     check_data(whole, first, *NAMES)

@@ -63,6 +63,7 @@ def test_a_member_that_cannot_tell_whether_it_has_left_leaves(
     check(juju, 2)
 
 
+@pytest.mark.usefixtures("faults")  # for the machine that the test before has kept
 def test_the_cloud_stays_when_the_application_goes(juju: jubilant.Juju):
     first, last = cloud.units(juju)
     machines = [juju.status().apps[APP].units[unit].machine for unit in (first, last)]

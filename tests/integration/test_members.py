@@ -13,7 +13,7 @@ import pytest
 from integration import ceph, cloud, ovn
 from integration.cloud import APP
 from integration.faults import Faults
-from integration.membership import CEPH, agree, check_data, launch, machine_called, remove
+from integration.membership import CEPH, agree, check_data, launch_on_each, machine_called, remove
 
 pytestmark = pytest.mark.timeout(1200)
 NAMES = ("c1", "c2", "c3", "c4")
@@ -26,11 +26,7 @@ def whole(juju: jubilant.Juju, charm: Path, config, faults) -> jubilant.Juju:
     juju.deploy(charm, APP, num_units=4, config={**config, **ovn.UPLINK, **CEPH})
     cloud.wait_active(juju, 4)
     agree(juju)
-    first = cloud.units(juju)[0]
-    ceph.wait_pools(juju, first)
-    ovn.import_image(juju, first, str(faults.image()))
-    for name, unit in zip(NAMES, cloud.units(juju), strict=True):
-        launch(juju, first, name, cloud.hostname(juju, unit))
+    launch_on_each(juju, faults.image(), NAMES)
     return juju
 
 
