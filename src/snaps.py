@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from errors import CharmError
@@ -53,7 +53,12 @@ def install(channels: Mapping[str, str]) -> None:
             faults.append(f"cannot install snap {name} from {channels[name]}: {said.strip()}")
     if faults:
         raise CharmError("; ".join(faults))
-    run("refresh", "--hold", *channels)
+    hold(channels)
+
+
+def hold(names: Iterable[str]) -> None:
+    """Let snapd not refresh the snaps by itself; raises CharmError."""
+    run("refresh", "--hold", *names)
 
 
 def stop(name: str, kill: Callable[[], None], timeout: float = 120) -> None:

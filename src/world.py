@@ -84,6 +84,7 @@ class World:
         self.microovn = Microovn(folder, self._ovn_options)
         self._ceph_unwell = Flag(folder / "ceph-unwell")
         self._ceph_moved = Flag(folder / "ceph-networks-moved")
+        self._snaps_held = Flag(folder / "snaps-held")
         self.refused = Flag(folder / "refused")  # a unit that leaves can no longer tell
         self.osds = Osds(
             self.microceph, self.lxd, self._name, folder, charm.config, self._storages
@@ -405,8 +406,8 @@ class World:
         ceph = self._look_at_ceph(view, issuer)
         inside = cloud.Cloud(self._name, view.me, issuer, self._settings, facts, local, ceph, ovn)
         over = self._done.union(self._faults)
-        tasks = [task for task in cloud.tasks(inside) if task.name not in over]
-        self._tasks = {task.name: task for task in tasks}
+        due = [*self._take_over(view), *cloud.tasks(inside)]
+        self._tasks = {task.name: task for task in due if task.name not in over}
         view = replace(
             view,
             problems=view.problems + problems,
@@ -415,6 +416,19 @@ class World:
             advice=cloud.advice(inside),
         )
         return self._look_at_disks(view) if view.is_whole and "microceph" in view.joined else view
+
+    def _take_over(self, view: View) -> Iterator[cloud.Task]:
+        """What a member from before the charm lacks: nobody held its snaps or connected them."""
+
+        def do(_: Lxd) -> None:
+            snaps.hold(view.services)
+            for driver in (self.microceph, self.microovn):
+                if driver.name in view.services:
+                    driver.prepare()
+            self._snaps_held.put(True)
+
+        if view.is_whole and not self._snaps_held.is_set():
+            yield cloud.Task("snaps that were there before", do)
 
     def _look_at_disks(self, view: View) -> View:
         """The disks that are due to become OSDs: all that Juju has attached and config names."""
@@ -522,6 +536,8 @@ class World:
         # A member keeps its revision: the others have the same.
         missing = [name for name in self._settings.channels if name not in self.view.joined]
         snaps.install({name: self._settings.channels[name] for name in missing})
+        if len(missing) == len(self.services):
+            self._snaps_held.put(True)
         for name in missing:
             self.services[name].wait_ready()
 

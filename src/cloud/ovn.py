@@ -276,16 +276,21 @@ def advice(cloud: Cloud) -> Iterator[str]:
 
 def _stubborn(uplink: Entity, wanted: Uplink) -> Iterator[str]:
     values, changes = wanted.settings.lxd_config(), _changes(uplink, wanted)
+    ours = WRITTEN in uplink.config
+    # LXD fills the mode in by itself in some versions; the servers are what the charm prefers.
+    unasked = {"ovn.ingress_mode"} - set(values)
+    if not ours and not wanted.settings.dns:
+        unasked.add("dns.nameservers")
     keys = [
         key
         for key in KEYS
         if uplink.config.get(key, "") != values.get(key, "")
         and key not in changes
-        # LXD fills the mode in by itself in some versions; nobody asked for any.
-        and not (key == "ovn.ingress_mode" and key not in values)
+        and key not in unasked
     ]
     if keys:
-        yield f"{', '.join(keys)} of network {UPLINK} was changed by somebody and stays so"
+        how = "was changed by somebody" if ours else "was set before the charm came"
+        yield f"{', '.join(keys)} of network {UPLINK} {how} and stays so"
 
 
 # Doing it

@@ -6,14 +6,13 @@ A member that is no unit is left alone, until a person has it removed.
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import jubilant
 import pytest
 
-from integration import ceph, cloud
+from integration import by_hand, ceph, cloud
 from integration.cloud import APP
 from integration.faults import Faults
 from integration.interruptions import check, says
@@ -21,59 +20,19 @@ from integration.interruptions import check, says
 pytestmark = pytest.mark.timeout(600)
 
 
-def sh(juju: jubilant.Juju, machine: int, command: str) -> str:
-    """The output of a shell command on a machine without a unit."""
-    script = shlex.quote(f"PATH=/snap/bin:$PATH; {command}")
-    return juju.ssh(str(machine), f"sudo sh -ec {script}").strip()
-
-
-def cluster(juju: jubilant.Juju, machine: int) -> str:
-    """Make the machine a cluster of one, by hand; gives the machine's name."""
-    return sh(
-        juju,
-        machine,
-        "snap list lxd >/dev/null 2>&1 || snap install lxd --channel=5.21/stable >/dev/null;"
-        "lxd waitready; lxc config set core.https_address $(hostname -I | cut -d' ' -f1):8443;"
-        "lxc cluster enable $(hostname) >/dev/null; hostname",
-    )
-
-
-def join(juju: jubilant.Juju, machine: int, token: str) -> str:
-    """Join the machine to a cluster, by hand; gives the machine's name."""
-    preseed = {
-        "enabled": True,
-        "server_name": "$(hostname)",
-        "server_address": "$(hostname -I | cut -d' ' -f1):8443",
-        "cluster_token": token,
-    }
-    return sh(
-        juju,
-        machine,
-        "snap list lxd >/dev/null 2>&1 || snap install lxd --channel=5.21/stable >/dev/null;"
-        f"lxd waitready; lxd init --preseed <<END >/dev/null\n"
-        f"cluster: {json.dumps(preseed)}\nEND\nhostname",
-    )
-
-
 def all_of(juju: jubilant.Juju, machine: int) -> Any:
     """What LXD on a machine says of itself, its cluster and what is in it."""
-    paths = ("1.0", "1.0/cluster/members?recursion=1", "1.0/storage-pools", "1.0/networks")
-    paths = (*paths, "1.0/profiles?recursion=1", "1.0/certificates?recursion=1")
-    return [json.loads(sh(juju, machine, f"lxc query '/{path}'")) for path in paths]
+    paths = ("/1.0", "/1.0/cluster/members?recursion=1", "/1.0/storage-pools", "/1.0/networks")
+    more = ("/1.0/profiles?recursion=1", "/1.0/certificates?recursion=1")
+    return by_hand.told(juju, machine, *paths, *more)
 
 
-def test_one_cluster_is_adopted_and_another_refused(juju: jubilant.Juju, charm: Path, config):
+def test_one_cluster_is_adopted_and_another_refused(
+    juju: jubilant.Juju, charm: Path, guest: Path, config
+):
     juju.model_config({"update-status-hook-interval": "5s"})
-    for _ in range(3):
-        juju.add_machine()
-    juju.wait(
-        lambda s: [m.juju_status.current for m in s.machines.values()] == ["started"] * 3,
-        delay=0.1,
-    )
-    first = cluster(juju, 0)
-    other = cluster(juju, 2)
-    second = sh(juju, 1, "hostname")
-    second = join(juju, 1, sh(juju, 0, f"lxc cluster add -q {second}"))
+    by_hand.machines(juju, 3)
+    first, second, other = by_hand.start(juju, 0), by_hand.join(juju, 1), by_hand.start(juju, 2)
     before = all_of(juju, 2)
 
     juju.deploy(charm, APP, config=config, to="0")
@@ -87,10 +46,18 @@ def test_one_cluster_is_adopted_and_another_refused(juju: jubilant.Juju, charm: 
     assert f"({first}, {second}), and one cloud is one cluster" in said.message
     assert all_of(juju, 2) == before, "the refused one was changed"
 
+    juju.deploy(guest, "guest", to="2")  # so that Juju keeps the machine
     juju.remove_unit(f"{APP}/2")
     juju.wait(lambda s: len(s.apps[APP].units) == 2, delay=0.2)
     check(juju, 2)
-    juju.add_unit(APP)
+    assert all_of(juju, 2) == before, "the one that left was changed"
+
+
+def test_who_gives_its_cluster_up_joins(juju: jubilant.Juju):
+    (guest,) = juju.status().apps["guest"].units.values()
+    juju.add_unit(APP, to=guest.machine)
+    says(juju, "is in the lxd cluster ", "and one cloud is one cluster")
+    by_hand.sh(juju, int(guest.machine), "snap remove --purge lxd")
     check(juju, 3)
 
 
@@ -99,8 +66,7 @@ def test_a_member_that_juju_does_not_know_is_removed_by_hand(juju: jubilant.Juju
     juju.add_machine()
     number = max(map(int, juju.status().machines))
     juju.wait(lambda s: s.machines[str(number)].juju_status.current == "started", delay=0.1)
-    name = sh(juju, number, "hostname")
-    join(juju, number, sh(juju, 0, f"lxc cluster add -q {name}"))
+    name = by_hand.join(juju, number)
     with pytest.raises(jubilant.TaskError) as caught:
         juju.run(first, "remove-member", {"name": name})
     assert f"{name} still runs, as lxd can tell; power it off first" in caught.value.task.message

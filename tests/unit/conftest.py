@@ -64,8 +64,11 @@ class Machine:
         )
         self.model = testing.Model(uuid=MODEL)
 
-    def install(self, *names: str) -> None:
-        """As if the snaps had been installed before."""
+    def install(self, *names: str, held: bool = True) -> None:
+        """As if the snaps had been installed before; `held`: by the charm."""
+        if held:
+            (self.folder / "state/microcloud-0").mkdir(parents=True, exist_ok=True)
+            (self.folder / "state/microcloud-0/snaps-held").touch()
         for name in names or ("lxd",):
             (self.folder / f"snap/{name}/1").mkdir(parents=True)
             (self.folder / f"snap/{name}/current").symlink_to("1")

@@ -14,7 +14,7 @@ FIRST = {"initiator": "microcloud/1", "issuer": "microcloud/1"}
 
 
 def in_a_cluster(machine: Machine, *others: str, name: str = "micro1") -> None:
-    machine.install()
+    machine.install(held=False)
     machine.lxd.name = name
     machine.lxd.clustered = True
     machine.lxd.fingerprint = "aaaaaaaaaaaaffff"
@@ -45,6 +45,9 @@ def test_a_member_of_the_same_cluster_is_adopted_and_lxd_is_told_its_unit(machin
     assert report.clusters == {"lxd": "aaaaaaaaaaaa"}
     assert machine.lxd.member_config["micro1"] == noted("microcloud/0")
     assert not any(request == "PUT /1.0/cluster" for request in machine.lxd.requests)
+    assert machine.snap_calls == ["refresh --hold lxd"]
+    run(machine, after)
+    assert machine.snap_calls == ["refresh --hold lxd"], "once is enough"
 
 
 def test_members_that_another_model_knew_are_its_units_no_more(machine: Machine):
@@ -73,6 +76,7 @@ def test_a_member_of_another_cluster_changes_nothing_and_names_both(machine: Mac
     assert "microcloud/1 in the lxd cluster bbbbbbbbbbbb (micro2)" in said
     assert machine.lxd.config == before
     assert not [r for r in machine.lxd.requests if not r.startswith("GET")]
+    assert machine.snap_calls == []
 
 
 @pytest.mark.parametrize("known", [FIRST, {}])

@@ -337,8 +337,30 @@ def test_what_somebody_changed_stays_and_is_spoken_of(machine: Machine):
 def test_an_uplink_that_is_not_the_charms_stays(machine: Machine):
     cloudy(machine)
     del machine.lxd.networks["UPLINK"]["config"]["user.microcloud.written"]
-    tick(machine, changed={"ovn-dns-servers": "1.1.1.1"})
+    state = tick(machine, changed={"ovn-dns-servers": "1.1.1.1"})
     assert machine.lxd.networks["UPLINK"]["config"]["dns.nameservers"] == "10.72.0.1"
+    assert state.unit_status == testing.ActiveStatus(
+        "1 member; dns.nameservers of network UPLINK was set before the charm came and stays so"
+    )
+
+
+def test_an_uplink_without_name_servers_that_nobody_asked_for_is_well(machine: Machine):
+    cloudy(machine)
+    config = machine.lxd.networks["UPLINK"]["config"]
+    del config["user.microcloud.written"], config["dns.nameservers"]
+    assert tick(machine).unit_status == testing.ActiveStatus("1 member")
+
+
+def test_snaps_that_were_there_before_are_held_and_connected(machine: Machine):
+    cloudy(machine)
+    (machine.folder / "state/microcloud-0/snaps-held").unlink()
+    machine.connections = ["content lxd:ovn-chassis - -"]
+    tick(machine)
+    assert machine.snap_calls == [
+        "refresh --hold microovn lxd",
+        "connections lxd",
+        "connect lxd:ovn-chassis microovn:ovn-chassis",
+    ]
 
 
 # On and off
