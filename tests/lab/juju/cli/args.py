@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.juju.clock import duration
+
 
 class UsageError(Exception):
     """A wrong command line (exit code 2)."""
@@ -43,8 +45,6 @@ class Args:
             raise UsageError(f'invalid value "{text}" for option --{name}: not a number') from None
 
     def seconds(self, name: str, default: float) -> float:
-        from lab.juju.controller.snapshot import duration
-
         try:
             return duration(self.text(name)) if self.text(name) else default
         except ValueError as err:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.juju import clock
 from lab.juju.controller import secret_rules
 from lab.juju.controller.core import Controller, stable_hash
 from lab.juju.controller.entities import App, Machine, Relation, Task, Unit
@@ -31,17 +32,6 @@ DEFAULT_MODEL_CONFIG: dict[str, Any] = {
     "development": False,
     "test-mode": False,
 }
-
-
-def duration(text: str) -> float:
-    """Seconds of a Go duration such as `1h30m`, `300ms` or a bare `0`."""
-    import re
-
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9, "": 1.0}
-    parts = re.findall(r"([\d.]+)(ms|us|ns|h|m|s|)", str(text))
-    if not parts:
-        raise ValueError(f'invalid duration "{text}"')
-    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def model_config(ctl: Controller, model: str) -> Doc:
@@ -80,7 +70,7 @@ def of_unit(ctl: Controller, unit: Unit) -> Doc:
         **_storage(ctl, unit),
         "actions": _pending(ctl, unit),
         "secrets": secret_rules.events(ctl, unit, app),
-        "update_status": duration(config["update-status-hook-interval"]),
+        "update_status": clock.duration(config["update-status-hook-interval"]),
         "auto_retry": bool(config["automatically-retry-hooks"]),
         "retry_delay": ctl.knob("retry-delay"),
         "retry_limit": ctl.knob("retry-limit"),

@@ -134,7 +134,7 @@ def _check_model_config(values: Doc) -> None:
             raise Refused(f'the lab\'s juju does not support model config "{key}"')
         if key == "update-status-hook-interval":
             try:
-                snapshot.duration(str(value))
+                clock.duration(str(value))
             except ValueError as err:
                 raise Refused(f"{key}: {err}") from err
 
