@@ -6,6 +6,7 @@ A member that is no unit is left alone, until a person has it removed.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,17 @@ import pytest
 
 from integration import by_hand, ceph, cloud
 from integration.cloud import APP
+from integration.conftest import a_model
 from integration.faults import Faults
 from integration.interruptions import check, says
 
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> Iterator[jubilant.Juju]:
+    """A model of its own."""
+    yield from a_model(request)
 
 
 def all_of(juju: jubilant.Juju, machine: int) -> Any:
@@ -25,6 +33,20 @@ def all_of(juju: jubilant.Juju, machine: int) -> Any:
     paths = ("/1.0", "/1.0/cluster/members?recursion=1", "/1.0/storage-pools", "/1.0/networks")
     more = ("/1.0/profiles?recursion=1", "/1.0/certificates?recursion=1")
     return by_hand.told(juju, machine, *paths, *more)
+
+
+def test_an_empty_machine_that_led_makes_way(fresh: jubilant.Juju, charm: Path, config):
+    fresh.model_config({"update-status-hook-interval": "5s"})
+    by_hand.machines(fresh, 3)
+    names = {by_hand.start(fresh, 0), by_hand.join(fresh, 1)}
+    fresh.deploy(charm, APP, config=config, to="2")
+    cloud.wait_active(fresh, 1)
+    fresh.add_unit(APP, num_units=2, to=["0", "1"])
+    for unit in (f"{APP}/1", f"{APP}/2"):
+        says(fresh, "and one cloud is one cluster", unit=unit)
+    fresh.remove_unit(f"{APP}/0")
+    check(fresh, 2)
+    assert cloud.members(fresh, f"{APP}/1").keys() == names
 
 
 def test_one_cluster_is_adopted_and_another_refused(
