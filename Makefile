@@ -63,9 +63,10 @@ simulation: env ## Form clouds of up to 200 units in a simulation: hooks, tokens
 POINTS ?= 200
 SEED ?= 1
 LABS ?= 2
-faults: packages env ## Kill hooks at their calls, POINTS= or ALL=1, SEED=, LABS= at once, SINGLE=1 or COMBINE=1
+faults: packages env ## Kill hooks at calls: POINTS= or ALL=1, SEED=, LABS=; SINGLE=1, COMBINE=1, CHANGES=1
 	@PYTHONPATH=tests $(PYTHON) -m integration.faults_matrix --points $(POINTS) --seed $(SEED) \
-	  --labs $(LABS) $(if $(ALL),--all) $(if $(SINGLE),--single) $(if $(COMBINE),--combine)
+	  --labs $(LABS) $(if $(ALL),--all) $(if $(SINGLE),--single) $(if $(COMBINE),--combined) \
+	  $(if $(CHANGES),--changes)
 
 test: lint types unit lab-test integration ## Everything that has to pass
 

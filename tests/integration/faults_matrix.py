@@ -1,10 +1,11 @@
 """`make faults`: form clouds, kill their hooks at planned calls, compare with an undisturbed one.
 
-    python -m integration.faults_matrix [--points N | --all] [--seed S] [--single | --combine]
-                                        [--labs N]
+    python -m integration.faults_matrix [--points N | --all] [--seed S] [--labs N]
+                                        [--single | --combined | --changes]
     python -m integration.faults_matrix --report
 
-Each formation is one line in build/faults/<seed>.jsonl; what is there already is not done again.
+Each formation is one line in build/faults/<kind>-<seed>.jsonl; what is there already is not done
+again. `--changes` does all points there are of that kind, `--all` all of any other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -35,7 +36,7 @@ REPO = Path(__file__).parent.parent.parent
 LAB = REPO / "tests/lab/bin/lab"
 FOLDER = REPO / "build/faults"
 CHARM = FOLDER / "microcloud.charm"
-REFERENCE = FOLDER / "undisturbed.json"
+REFERENCE = FOLDER / "reference.json"
 CONFIG: ovn.Config = {"local-driver": "btrfs", "microceph-channel": "squid/stable", **ovn.UPLINK}
 UNITS = 3
 SETTLE = 400.0  # seconds until every unit is active; Juju's update-status comes every 300 s
@@ -111,8 +112,12 @@ def undisturbed(reference: Path) -> None:
     cloud.wait_active(juju, UNITS, timeout=SETTLE)
     rows = trace()
     took = max(row["end"] for row in rows) - began
-    hooks = [vars(hook) for hook in faults_plan.counts(rows)]
-    found = {"took": took, "hooks": hooks, "state": faults_state.look(juju, faults)}
+    found = {
+        "took": took,
+        "hooks": [vars(hook) for hook in faults_plan.counts(rows)],
+        "changes": [vars(change) for change in faults_plan.changes(rows)],
+        "state": faults_state.look(juju, faults),
+    }
     fresh = reference.with_suffix(".new")
     fresh.write_text(json.dumps(found, indent=1))
     fresh.rename(reference)
@@ -202,34 +207,55 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, pool: ProcessPoolExecutor) -> bool:
-    hooks = json.loads(REFERENCE.read_text())["hooks"]
-    plans = faults_plan.Plans((faults_plan.Counts(**hook) for hook in hooks), arguments.seed)
-    kind = "single" if arguments.single else "combined" if arguments.combine else "many"
-    results = FOLDER / f"{kind}-{arguments.seed}.jsonl"
+    found = json.loads(REFERENCE.read_text())
+    hooks = [faults_plan.Counts(**hook) for hook in found["hooks"]]
+    changes = [faults_plan.Change(**change) for change in found["changes"]]
+    if arguments.kind == "changes":
+        plans = faults_plan.Plans((), arguments.seed, changes)
+    else:
+        plans = faults_plan.Plans(hooks, arguments.seed)
+    whole = arguments.all or arguments.kind == "changes"
+    results = FOLDER / f"{arguments.kind}-{arguments.seed}.jsonl"
     done = _read(results)
     print(f"seed {arguments.seed}: {plans.total} points; {_points(done)} done", flush=True)
     old = {result["number"] for result in done}
     todo = iter(number for number in range(10**6) if number not in old)
-    pending: set[Future[Result]] = set()
+    pending: dict[Future[Result], Plan] = {}
     while True:
         while len(pending) < arguments.labs:
-            if _points(done) >= arguments.points and not arguments.all:
+            if _points(done) >= arguments.points and not whole:
                 break
             number = next(todo)
-            if arguments.all and number >= plans.rounds:
+            if arguments.kind == "single":
+                plan = plans.single(number)
+            elif whole and number >= plans.rounds:
+                plan = plans.left(_reached(plans, done) | _planned(pending.values()))
+            else:
+                plan = plans.many(number)
+            if not plan:
                 break
-            plan = plans.single(number) if arguments.single else plans.many(number)
-            trouble = plans.trouble(number) if arguments.combine else None
-            pending.add(pool.submit(disturbed, number, plan, REFERENCE, trouble))
+            trouble = plans.trouble(number) if arguments.kind == "combined" else None
+            pending[pool.submit(disturbed, number, plan, REFERENCE, trouble)] = plan
         if not pending:
+            print(f"{len(_reached(plans, done))} of {plans.total} points were reached")
             return all(result["converged"] for result in done)
-        ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+        ended, _ = wait(pending, return_when=FIRST_COMPLETED)
         for future in ended:
+            del pending[future]
             result = future.result()
             done.append(result)
             with results.open("a") as stream:
                 stream.write(json.dumps(result) + "\n")
             print(_line(result), flush=True)
+
+
+def _reached(plans: faults_plan.Plans, results: Iterable[Result]) -> set[faults_plan.Key]:
+    return plans.reached(kill for result in results for kill in result["kills"])
+
+
+def _planned(plans: Iterable[Plan]) -> set[faults_plan.Key]:
+    found = ((unit, point) for plan in plans for unit, points in plan.items() for point in points)
+    return {faults_plan.key(unit, point) for unit, point in found}
 
 
 def _read(path: Path) -> list[Result]:
@@ -286,8 +312,9 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--single", action="store_true")
-    kind.add_argument("--combine", action="store_true")
+    for name in ("single", "combined", "changes"):
+        kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name)
+    parser.set_defaults(kind="many")
     parser.add_argument("--labs", type=int, default=1)
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()

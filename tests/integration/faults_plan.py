@@ -2,13 +2,17 @@
 
 A formation carries many points: each hook of each unit may be killed, and is then run again. A
 point names a unit and a call, counted in one hook, of a hook tool ("tool") or of a daemon or a
-command ("request"), and whether the hook dies before the call or when it has taken effect.
+command ("request"), and whether the hook dies before the call or when it has taken effect. Most
+calls only ask. Those of daemons and commands that change something are points of their own too,
+named by what they say, so that they are met however much is asked before them.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +21,42 @@ Point = dict[str, Any]
 # that waits before every hook.
 TROUBLES = ("leader", "agent", "power", "link", "slow")
 LIGHT = 16  # calls of one kind; hooks that make more are those that form the cloud
+TRIES = 3  # of a point that no hook reaches, as a hook that goes on has less to do
 WHEN = ("before", "after")
+AT = ("tool", "request")
+
+
+EACH = 6  # points of a unit in a formation, of those that are calls that change something
+# Daemons are changed by every request but GET; these commands only tell.
+TELLS = re.compile(
+    r"request \S+ GET |command \S*/(ip|lsblk|udevadm|findmnt) |.*/snap connections$"
+)
+Key = tuple[str, str, int, str, int, str]
+
+
+def key(unit: str, point: Mapping[str, Any]) -> Key:
+    """What tells a point from all others."""
+    rest = (point.get("nth", 0), point.get("what", ""))
+    return unit, point["at"], point["call"], point["when"], *rest
+
+
+@dataclass(frozen=True)
+class Change:
+    """A call that changes something, and how often a hook of an undisturbed formation makes it."""
+
+    unit: str
+    what: str
+    often: int
+
+
+def changes(rows: Iterable[Mapping[str, Any]]) -> list[Change]:
+    """From the lab's record of hooks."""
+    often: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row["kind"] == "hook":
+            told = Counter((row["unit"], what) for what in row.get("requests", ()))
+            often |= told
+    return [Change(*call, n) for call, n in sorted(often.items()) if not TELLS.match(call[1])]
 
 
 @dataclass(frozen=True)
@@ -47,21 +86,35 @@ def counts(rows: Iterable[Mapping[str, Any]]) -> list[Counts]:
 class Plans:
     """The points of each formation, the same for the same seed."""
 
-    def __init__(self, undisturbed: Iterable[Counts], seed: int) -> None:
+    def __init__(
+        self, undisturbed: Iterable[Counts], seed: int, changes: Iterable[Change] = ()
+    ) -> None:
         self._seed = seed
         self._light: dict[tuple[str, int], list[Point]] = {}
         self._heavy: dict[str, list[Point]] = {}
+        self._changes: dict[str, list[Point]] = {}
+        self._tried: Counter[Key] = Counter()
         nth: dict[str, int] = {}
         for hook in undisturbed:
             nth[hook.unit] = nth.get(hook.unit, 0) + 1
             self._add(hook, nth[hook.unit])
-        for name, points in [*self._light.items(), *self._heavy.items()]:
+        for change in changes:
+            self._changes.setdefault(change.unit, []).extend(
+                {"at": "request", "call": call, "when": when, "what": change.what}
+                for call in range(1, change.often + 1)
+                for when in WHEN
+            )
+        for name, points in [
+            *self._light.items(),
+            *self._heavy.items(),
+            *((f"{unit} changes", points) for unit, points in self._changes.items()),
+        ]:
             random.Random(f"{seed} {name}").shuffle(points)
 
     def _add(self, hook: Counts, nth: int) -> None:
         light = self._light.setdefault((hook.unit, nth), [])
         heavy = self._heavy.setdefault(hook.unit, [])
-        for at, number in (("tool", hook.tool), ("request", hook.request)):
+        for at, number in zip(AT, (hook.tool, hook.request), strict=True):
             for call in range(1, number + 1):
                 for when in WHEN:
                     point: Point = {"at": at, "call": call, "when": when}
@@ -81,6 +134,33 @@ class Plans:
             chosen = (points[(start + i) % len(points)] for i in range(min(heavy, len(points))))
             found.setdefault(unit, []).extend(chosen)
         return found
+
+    def left(self, reached: Collection[Key]) -> dict[str, list[Point]]:
+        """As many of the points that are left as a formation is likely to reach; {} for none.
+
+        A hook that is killed half-way has half of its calls still to make when it goes on.
+        """
+        found: dict[str, list[Point]] = defaultdict(list)
+        for unit, points in self._changes.items():
+            found[unit] += self._todo(unit, points, reached)[:EACH]
+        for (unit, _), points in self._light.items():
+            found[unit] += self._todo(unit, points, reached)[:1]
+        for unit, points in self._heavy.items():
+            most = {at: max((p["call"] for p in points if p["at"] == at), default=1) for at in AT}
+            room = 1.0
+            for point in self._todo(unit, points, reached):
+                part = point["call"] / most[point["at"]]
+                if part <= room:
+                    room -= part
+                    found[unit].append(point)
+        for unit, points in found.items():
+            self._tried.update(key(unit, point) for point in points)
+        return {unit: points for unit, points in found.items() if points}
+
+    def _todo(self, unit: str, points: list[Point], reached: Collection[Key]) -> list[Point]:
+        todo = [point for point in points if key(unit, point) not in reached]
+        todo = [point for point in todo if self._tried[key(unit, point)] < TRIES]
+        return sorted(todo, key=lambda point: self._tried[key(unit, point)])
 
     def single(self, number: int) -> dict[str, list[Point]]:
         """Formation `number`, from 0, that is disturbed once, in a hook that forms the cloud."""
@@ -104,12 +184,20 @@ class Plans:
 
     @property
     def rounds(self) -> int:
-        """Formations until every point has been planned once."""
-        light = max((len(points) for points in self._light.values()), default=0)
-        heavy = max(((len(points) + 1) // 2 for points in self._heavy.values()), default=0)
-        return max(light, heavy)
+        """Formations until every point of a hook that makes few calls has been planned once."""
+        return max((len(points) for points in self._light.values()), default=0)
+
+    def reached(self, kills: Iterable[Mapping[str, Any]]) -> set[Key]:
+        """Those of the points at which hooks were killed."""
+        known = {key(unit, point) for unit, points in self._all() for point in points}
+        return {key(kill["unit"], kill) for kill in kills} & known
+
+    def _all(self) -> Iterator[tuple[str, list[Point]]]:
+        yield from ((unit, points) for (unit, _), points in self._light.items())
+        yield from self._heavy.items()
+        yield from self._changes.items()
 
     @property
     def total(self) -> int:
         """All points there are."""
-        return sum(len(points) for points in [*self._light.values(), *self._heavy.values()])
+        return sum(len(points) for _, points in self._all())

@@ -10,7 +10,9 @@
  *
  * LAB_CALLS         file that gets one line for each call: a request's first line, a command's
  *                   program and first argument
- * LAB_CALLS_KILL    "before 5" or "after 5"; may be missing
+ * LAB_CALLS_KILL    lines "before 5" or "after 5", the first that comes about counts, and of one call
+ *                   "before"; with a line of that file behind it ("after 1 request ..."), so many
+ *                   such calls are meant; may be missing
  * LAB_CALLS_IGNORE  programs in this directory are no calls
  */
 #define _GNU_SOURCE
@@ -28,15 +30,23 @@
 #include <unistd.h>
 
 #define FILES 4096
+#define WISHES 64
+#define LINE 300
 enum { OTHER, IDLE, ASKED };
 
 /* Shared with a child between its fork and its exec, where commands are counted. */
 static struct shared {
-    int calls;
-    pid_t doomed; /* when this command has ended, the hook dies */
+    int calls[WISHES]; /* so far, that a wish is about */
+    int met;           /* the wish that came about */
+    pid_t doomed;      /* when this command has ended, the hook dies */
 } *shared;
+static struct wish {
+    int call, after;
+    char what[LINE]; /* "" for any call */
+} wishes[WISHES];
+static int wished;
 static pid_t leader;
-static int kill_at, kill_after, doomed_fd = -1;
+static int doomed_fd = -1;
 static const char *ignore, *record;
 static char state[FILES];
 static char place[FILES][108];
@@ -46,26 +56,55 @@ extern char **environ;
     static __typeof__(&name) real; \
     if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 
-static void note(const char *kind, const char *where, const char *what, size_t size) {
-    char line[300];
-    size_t end = 0;
-    while (end < size && end < 150 && what[end] != '\r' && what[end] != '\n' && what[end]) end++;
-    int length = snprintf(line, sizeof line, "%s %s %.*s\n", kind, where, (int)end, what);
+static void put(const char *line) {
     /* Opened each time: a child closes what it inherits before it becomes a command. */
     int fd = open(record, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) return;
-    if (write(fd, line, (size_t)length) < 0) length = 0;
+    char text[LINE + 1];
+    int length = snprintf(text, sizeof text, "%s\n", line);
+    if (write(fd, text, (size_t)length) < 0) length = 0;
     close(fd);
 }
 
 static void die(void) {
-    note("killed", "", "", 0);
+    char line[LINE];
+    snprintf(line, sizeof line, "killed %d", shared->met);
+    put(line);
     kill(0, SIGKILL);
     for (;;) pause();
 }
 
+/* Write a call down; tells whether the hook dies when the call has taken effect. */
+static int call(const char *kind, const char *where, const char *what, size_t size) {
+    char line[LINE];
+    size_t end = 0;
+    while (end < size && end < 150 && what[end] != '\r' && what[end] != '\n' && what[end]) end++;
+    snprintf(line, sizeof line, "%s %s %.*s", kind, where, (int)end, what);
+    put(line);
+    int found = -1;
+    for (int i = 0; i < wished; i++) {
+        if (*wishes[i].what && strcmp(wishes[i].what, line)) continue;
+        if (++shared->calls[i] != wishes[i].call) continue;
+        if (found < 0 || wishes[i].after < wishes[found].after) found = i;
+    }
+    if (found < 0) return 0;
+    shared->met = found;
+    if (!wishes[found].after) die();
+    return 1;
+}
+
+static void wish(char *line) {
+    struct wish *new = &wishes[wished];
+    char when[8];
+    int length = 0;
+    if (wished == WISHES || sscanf(line, "%7s %d %n", when, &new->call, &length) < 2) return;
+    new->after = !strcmp(when, "after");
+    snprintf(new->what, LINE, "%s", line + length);
+    wished++;
+}
+
 __attribute__((constructor)) static void begin(void) {
-    const char *file = getenv("LAB_CALLS"), *wish = getenv("LAB_CALLS_KILL");
+    const char *file = getenv("LAB_CALLS"), *wanted = getenv("LAB_CALLS_KILL");
     if (!file || getpid() != getsid(0)) return;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
@@ -75,10 +114,9 @@ __attribute__((constructor)) static void begin(void) {
     leader = getpid();
     ignore = getenv("LAB_CALLS_IGNORE");
     record = strdup(file);
-    if (wish) {
-        kill_after = !strncmp(wish, "after ", 6);
-        kill_at = atoi(wish + (kill_after ? 6 : 7));
-    }
+    char *lines = strdup(wanted ? wanted : "");
+    for (char *line = strtok(lines, "\n"); line; line = strtok(NULL, "\n")) wish(line);
+    free(lines);
 }
 
 int connect(int fd, const struct sockaddr *address, socklen_t size) {
@@ -96,11 +134,7 @@ ssize_t send(int fd, const void *data, size_t size, int flags) {
     REAL(send);
     if (shared && fd >= 0 && fd < FILES && state[fd] == IDLE) {
         state[fd] = ASKED;
-        note("request", place[fd], data, size);
-        if (++shared->calls == kill_at) {
-            if (!kill_after) die();
-            doomed_fd = fd;
-        }
+        if (call("request", place[fd], data, size)) doomed_fd = fd;
     }
     return real(fd, data, size, flags);
 }
@@ -136,11 +170,7 @@ static int run(const char *program, char *const *words, char *const *environment
     clean[kept] = NULL;
     if (!ignore || strncmp(program, ignore, strlen(ignore))) {
         const char *first = words[0] && words[1] ? words[1] : "";
-        note("command", program, first, strlen(first));
-        if (++shared->calls == kill_at) {
-            if (!kill_after) die();
-            shared->doomed = getpid();
-        }
+        if (call("command", program, first, strlen(first))) shared->doomed = getpid();
     }
     return real(program, words, clean);
 }

@@ -110,3 +110,21 @@ def test_kills_before_a_call_and_after_it_took_effect(
     assert (tmp_path / "touched").exists() is touched
     assert calls[-1].startswith("killed")
     assert len(calls) == int(kill.split()[1]) + 1
+
+
+@pytest.mark.parametrize(
+    ("kill", "met", "asked"),
+    [
+        ("after 1 {daemon} PUT ", 0, ["GET /one", "PUT /two"]),
+        ("before 2 {daemon} GET /one\nbefore 1 {daemon} PUT ", 1, ["GET /one"]),
+        ("after 9\nafter 2\nbefore 1 {daemon} PUT ", 2, ["GET /one"]),
+    ],
+)
+def test_kills_at_the_first_that_comes_about(
+    tmp_path: Path, library: Path, heard: list[str], kill: str, met: int, asked: list[str]
+) -> None:
+    daemon = f"request {tmp_path}/daemon.socket"
+    code, calls = run(tmp_path, library, kill.format(daemon=daemon))
+    assert code == -signal.SIGKILL
+    assert calls[-1] == f"killed {met}"
+    assert heard == asked

@@ -5,8 +5,9 @@ killed; it may be there before the unit is. All calls are counted then: those of
 agent, those of daemons and commands by the library of `calls.c`. The trace says what was called,
 and where a hook was killed.
 
-A point `{at, call, when, nth, hook}` is the unit's first hook that reaches the call; with `nth`
-(counted from 1, over hooks that ended) or `hook` (a name) only such a hook. Each is played once.
+A point `{at, call, when, nth, hook, what}` is the unit's first hook that reaches the call; with
+`nth` (counted from 1, over hooks that ended) or `hook` (a name) only such a hook. With `what`, a
+request as the trace has it, `call` counts such requests only. Each is played once.
 """
 
 from __future__ import annotations
@@ -52,16 +53,15 @@ class Kills:
         else:
             self._played.append(point)
 
-    def environment(self, point: Doc | None) -> dict[str, str]:
+    def environment(self, points: list[Doc]) -> dict[str, str]:
         """What the library wants to know."""
         found = {
             "LD_PRELOAD": str(self._library),
             "LAB_CALLS": str(self._record),
             "LAB_CALLS_IGNORE": str(self._tools),
         }
-        if point:
-            found["LAB_CALLS_KILL"] = f"{point['when']} {point['call']}"
-        return found
+        lines = (f"{p['when']} {p['call']} {p.get('what', '')}" for p in points)
+        return found | ({"LAB_CALLS_KILL": "\n".join(lines)} if points else {})
 
     def requests(self) -> list[str]:
         """What the library has written of the last hook."""
@@ -75,11 +75,10 @@ class Hunt:
 
     def __init__(self, kills: Kills, points: list[Doc]) -> None:
         self._kills = kills
-        first: dict[str, Doc] = {}
-        for point in sorted(points, key=lambda point: -point["call"]):
-            first[point["at"]] = point
-        self._tool, self._request = first.get("tool"), first.get("request")
-        self.environment = kills.environment(self._request)
+        tools = [point for point in points if point["at"] == "tool"]
+        self._tool = min(tools, key=lambda point: point["call"], default=None)
+        self._requests = [point for point in points if point["at"] == "request"]
+        self.environment = kills.environment(self._requests)
         self._killed: Doc | None = None
 
     @property
@@ -99,7 +98,6 @@ class Hunt:
         """What the trace says of it."""
         requests = self._kills.requests()
         if requests and requests[-1].startswith("killed"):
-            requests.pop()
-            self._killed = self._request
+            self._killed = self._requests[int(requests.pop().split()[1])]
         self._kills.ended(self._killed)
         return {"requests": requests, "killed": self._killed}
