@@ -159,7 +159,13 @@ def test_what_a_container_wrote_outlives_its_member(stored: jubilant.Juju, image
     faults.power_off(units[lost])
     ceph.wait(lambda: cloud.members(stored, first)[lost] == "Offline", f"{lost} is not offline")
     ceph.wait(lambda: ceph.told(stored, first).get("health", {}).get("up") == 2, "no disk is down")
-    cloud.lxc(stored, first, f"move kept --target {other}")
+
+    def moved() -> bool:
+        # LXD's new leader may take the other one for offline too, until it has heard from it.
+        cloud.lxc(stored, first, f"move kept --target {other}")
+        return True
+
+    ceph.wait(moved, f"kept cannot move to {other}")
     cloud.lxc(stored, first, "start kept")
     assert ovn.inside(stored, first, "kept", "md5sum /root/data") == before
     faults.power_on(units[lost])
