@@ -34,6 +34,7 @@ class Entity(Record):
     status: str
     locations: tuple[str, ...]
     config: Mapping[str, str]
+    description: str = ""
 
 
 class Facts:
@@ -169,4 +170,5 @@ def _entity(data: Mapping[str, Any], kind: str) -> Entity:
         status=data.get("status", ""),
         locations=tuple(data.get("locations") or ()),
         config=data.get("config") or {},
+        description=data.get("description", ""),
     )

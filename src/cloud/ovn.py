@@ -39,6 +39,7 @@ KEYS = (
     "dns.nameservers",
     "ovn.ingress_mode",
 )
+_ABOUT = {"description": "Uplink for OVN networks"}
 RESTART_INTERVAL = 3600.0  # seconds between restarts of LXD that are to heal a network
 HEAL_TIMEOUT = 60.0  # seconds; for the network to come back after LXD was restarted
 
@@ -212,6 +213,9 @@ def _network_tasks(cloud: Cloud, ovn: Ovn, wanted: Uplink) -> Iterator[Task]:
     changes = _changes(uplink, wanted)
     if changes:
         yield Task(f"settings of network {UPLINK}", partial(_change, cloud, wanted, changes))
+    # Some versions of LXD forget it where the members' parts came first.
+    if WRITTEN in uplink.config and not uplink.description:
+        yield Task(f"description of network {UPLINK}", _describe_uplink)
     network = cloud.facts.networks.get(DEFAULT)
     if network is None or (_is(network, "ovn") and network.status != CREATED):
         yield Task(f"network {DEFAULT}", _make_default)
@@ -317,12 +321,12 @@ def _make_uplink(cloud: Cloud, ovn: Ovn, wanted: Uplink, lxd: Lxd) -> None:
             part = {"name": UPLINK, "type": "physical", "config": {"parent": ovn.uplinks[member]}}
             lxd.post("networks", part, target=member)
     values = wanted.settings.lxd_config()
-    about = {"description": "Uplink for OVN networks"}
     config = {**values, WRITTEN: _note(values)}
-    lxd.post("networks", {"name": UPLINK, "type": "physical", **about, "config": config})
-    # Some versions forget it where the members' parts came first.
-    if not lxd.get(f"/1.0/networks/{UPLINK}").get("description"):
-        lxd.patch(f"networks/{UPLINK}", about)
+    lxd.post("networks", {"name": UPLINK, "type": "physical", **_ABOUT, "config": config})
+
+
+def _describe_uplink(lxd: Lxd) -> None:
+    lxd.patch(f"networks/{UPLINK}", _ABOUT)
 
 
 def _make_default(lxd: Lxd) -> None:

@@ -238,8 +238,9 @@ class FakeLxd:
         raise Refused(404, "Not found")
 
     def _patch_networks(self, parts: list[str], _query: Query, body: dict[str, Any]) -> None:
-        config = {**self.networks[parts[0]]["config"], **body["config"]}
-        self.networks[parts[0]]["config"] = {k: v for k, v in config.items() if v}
+        network = self.networks[parts[0]]
+        config = {**network["config"], **body.get("config", {})}
+        network |= {**body, "config": {k: v for k, v in config.items() if v}}
 
     def _get_projects(self, *_: Any) -> Any:
         return ["/1.0/projects/default"]
@@ -247,6 +248,8 @@ class FakeLxd:
     def _post_networks(self, _parts: list[str], query: Query, body: dict[str, Any]) -> None:
         if "parent" in body.get("config", {}):
             self.parents[query["target"][0]] = body["config"].pop("parent")
+        if body["name"] in self.networks:  # LXD 5.0 forgets it where parts came first
+            body = {**body, "description": ""}
         self._define(self.networks, query, body)
 
     @staticmethod

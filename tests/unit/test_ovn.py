@@ -54,6 +54,7 @@ def cloudy(machine: Machine, *others: str) -> None:
         "UPLINK": {
             "name": "UPLINK",
             "type": "physical",
+            "description": "Uplink for OVN networks",
             "managed": True,
             "status": "Created",
             "locations": names,
@@ -332,6 +333,15 @@ def test_what_somebody_changed_stays_and_is_spoken_of(machine: Machine):
     assert state.unit_status == testing.ActiveStatus(
         "1 member; dns.nameservers of network UPLINK was changed by somebody and stays so"
     )
+
+
+def test_a_description_that_lxd_has_forgotten_is_written_by_whatever_hook_comes(machine: Machine):
+    cloudy(machine)
+    machine.lxd.networks["UPLINK"]["description"] = ""
+    before = dict(machine.lxd.networks["UPLINK"]["config"])
+    tick(machine)
+    assert machine.lxd.networks["UPLINK"]["description"] == "Uplink for OVN networks"
+    assert machine.lxd.networks["UPLINK"]["config"] == before
 
 
 def test_an_uplink_that_is_not_the_charms_stays(machine: Machine):
