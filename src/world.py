@@ -105,6 +105,8 @@ class World:
         self._unsent: dict[str, str] = {}
         self.services = self._services()
         self._settle_joins()
+        if leaving:
+            self.lxd.end_handover()
         self.view = self._look()
         self._told = self.view.mine.report
 

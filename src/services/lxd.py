@@ -47,7 +47,7 @@ SNAP_NAMESPACE = Path("/run/snapd/ns/lxd.mnt")  # where the snap's daemon mounts
 CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
 VOTER, LEADER = "database", "database-leader"  # roles: who has a vote in LXD's database, and leads
-HANDOVERS = 5  # tries
+HANDOVERS = 3  # tries
 FORBIDDEN = 403  # what a machine is told that is not, or no more, a member
 CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself shows as many
 
@@ -68,6 +68,7 @@ class Lxd:
         self._marks = marks
         self._mark = Mark(marks, self.name)
         self._unfinished = Flag(marks / "unfinished-lxd")
+        self._handing_over = Flag(marks / "handing-over-lxd")
         # The certificate and the addresses of the cluster that this member is about to leave.
         self._staying = marks / "leaving-lxd"
         self.seen: Mapping[str, Any] = {}  # what the last look saw of `GET /1.0`
@@ -337,35 +338,36 @@ class Lxd:
         """Let this member, one of two, not be the one that has LXD's database.
 
         Of two members one has a vote. If it leaves, nobody has a database any more: LXD 5.0 means
-        to give its vote to the other one before, and does not. So the other gets one, as members
-        give them to each other, and a restart of this one's LXD hands the lead over. LXD takes
-        the vote back every now and then, so what came of it is looked at.
+        to give its vote to the other one before, and does not. So the leader is asked to hand its
+        role over, as any voter asks it that shuts down. It does, can do no more once it does not
+        lead, and answers with an error; nor has it a database then, until it is restarted.
 
         Raises:
             DaemonError: this member keeps it.
         """
         for _ in range(HANDOVERS):
             members = {member.name: member for member in self.members()}
-            votes = VOTER in members[heir].roles
-            if votes and LEADER not in members[name].roles:
+            if VOTER in members[heir].roles and LEADER not in members[name].roles:
                 return
-            if not votes:
-                self._give_vote(members[heir].address)
-            self.restart(0.0)
+            self._handing_over.put(True)
+            try:
+                body = {"address": members[name].address}
+                self._rest.call("POST", "/internal/cluster/handover", body, timeout=CALL_TIMEOUT)
+            except DaemonError as fault:
+                logger.info("LXD hands its database over, and says: %s", fault)
+            self._restart()
         raise DaemonError(f"LXD: {name} has the database still")
 
-    def _give_vote(self, address: str) -> None:
-        query = {"database": "local", "query": "SELECT id, address, role FROM raft_nodes"}
-        try:
-            (rows,) = self._rest.call("POST", "/internal/sql", query)["Results"]
-            nodes = [dict(zip(rows["columns"], row, strict=True)) for row in rows["rows"]]
-        except (LookupError, TypeError, ValueError) as fault:
-            raise DaemonError(f"LXD does not tell who votes in its database: {fault}") from fault
-        wanted = [{**node, "role": 0} if node["address"] == address else node for node in nodes]
-        certificate = (self._common / "cluster.crt").read_text()
-        heir = Remote("LXD", address, certificate, self._common)
-        body = {"raft_nodes": wanted}
-        heir.call("POST", "/internal/cluster/assign", body, timeout=CALL_TIMEOUT)
+    def end_handover(self) -> None:
+        """Restart a LXD that hangs since a hook died that handed the database over."""
+        if self._handing_over.is_set():
+            self._restart()
+
+    def _restart(self) -> None:
+        logger.warning("restarting LXD")
+        snaps.run("restart", "--reload", "lxd.daemon")
+        self.wait_ready()
+        self._handing_over.put(False)
 
     def has_left(self, name: str) -> bool:
         """Whether this machine, whose LXD cannot tell, is out of the cluster.
@@ -425,9 +427,7 @@ class Lxd:
                 return ago
         stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp.write_text(process)
-        logger.warning("restarting LXD")
-        snaps.run("restart", "--reload", "lxd.daemon")
-        self.wait_ready()
+        self._restart()
         return 0.0
 
     def wait_ready(self) -> None:

@@ -94,18 +94,11 @@ class FakeLxd:
         self.config = {key: value for key, value in self.config.items() if value}
 
     def _post_internal(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
-        if parts == ["sql"]:
-            rows = [
-                [number, self.urls.get(name, f"{name}:8443"), 2 if name in self.voteless else 0]
-                for number, name in enumerate(self.members, 1)
-            ]
-            return {"Results": [{"columns": ["id", "address", "role"], "rows": rows}]}
-        assert parts == ["cluster", "assign"]
-        roles = {node["address"]: node["role"] for node in body["raft_nodes"]}
-        for name in [name for name in self.voteless if roles[self.urls[name]] == 0]:
-            self.voteless.remove(name)
-            self.leader = name  # as the next restart of the leader's brings about
-        return None
+        assert parts == ["cluster", "handover"]
+        (heir,) = (name for name in self.members if self.urls[name] != body["address"])
+        self.voteless.discard(heir)
+        self.leader = heir
+        raise Refused(500, "Failed to assign role: not leader (10250)")
 
     def _get_internal(self, *_: Any) -> Any:
         return {}

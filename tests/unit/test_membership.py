@@ -108,8 +108,7 @@ def test_the_last_but_one_leaves_the_database_to_the_last_one(machine: Machine, 
     """The leader of two left, and nobody had a database any more."""
     member(machine, "micro2")
     machine.interface("enp5s0", "192.0.2.0/24")
-    address, stop = serve_members(machine.lxd, machine.folder / "lxd")
-    machine.lxd.urls = {"micro1": "10.0.0.1:8443", "micro2": address}
+    machine.lxd.urls = {"micro1": "10.0.0.1:8443", "micro2": "10.0.0.2:8443"}
     machine.lxd.voteless, machine.lxd.leader = {"micro2"}, "micro1"
     if grants:
         leave(machine)
@@ -117,10 +116,21 @@ def test_the_last_but_one_leaves_the_database_to_the_last_one(machine: Machine, 
         assert machine.lxd.members == ["micro2"]
         assert machine.snap_calls == ["restart --reload lxd.daemon"]
     else:
-        machine.lxd.refuse = {"POST /internal/cluster/assign": "no"}
+        machine.lxd.refuse = {"POST /internal/cluster/handover": "no"}
         said = refusal(machine)
-        assert "micro1 cannot leave, as LXD's database would end with it: LXD at " in said
-    stop()
+        assert "micro1 cannot leave, as LXD's database would end with it: LXD: micro1 has " in said
+        assert machine.lxd.members == ["micro1", "micro2"]
+
+
+def test_who_died_handing_the_database_over_restarts_lxd_first(machine: Machine):
+    """LXD, which leads no more, hangs until then."""
+    member(machine, "micro2", "micro3")
+    mark = machine.folder / "state/microcloud-0/handing-over-lxd"
+    mark.touch()
+    leave(machine)
+    assert machine.snap_calls == ["restart --reload lxd.daemon"]
+    assert machine.lxd.members == ["micro2", "micro3"]
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize("known", [True, False])
