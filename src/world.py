@@ -430,7 +430,7 @@ class World:
             self._snaps_held.put(True)
 
         if view.is_whole and not self._snaps_held.is_set():
-            yield cloud.Task("snaps that were there before", do)
+            yield cloud.Task("snaps", do)
 
     def _look_at_disks(self, view: View) -> View:
         """The disks that are due to become OSDs: all that Juju has attached and config names."""
