@@ -174,14 +174,9 @@ def _kills(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         point = row.get("killed")
         if point is not None:
             calls = row["tools" if point["at"] == "tool" else "requests"]
-            what = calls[point["call"] - 1] if len(calls) >= point["call"] else ""
-            yield {
-                **point,
-                "unit": row["unit"],
-                "hook": row["hook"],
-                "what": what,
-                "time": row["end"],
-            }
+            made = calls[-1] if calls else ""
+            who = {"unit": row["unit"], "hook": row["hook"], "time": row["end"]}
+            yield {**point, **who, "made": made}
 
 
 def _keep(juju: jubilant.Juju) -> None:

@@ -47,3 +47,10 @@ def test_only_what_changes_something_is_a_change():
         Change("microcloud/0", install, 1),
         Change("microcloud/0", put, 2),
     ]
+
+
+@pytest.mark.parametrize("plans", [Plans(HOOKS, 1), Plans((), 1, CHANGES)])
+def test_a_kill_tells_its_point(plans: Plans):
+    for unit, points in plans.left(()).items():
+        kills = [{**point, "unit": unit, "hook": "start", "made": "a call"} for point in points]
+        assert plans.reached(kills) == {key(unit, point) for point in points}
