@@ -125,7 +125,7 @@ def told(juju: jubilant.Juju, machine: int, *paths: str) -> list[Any]:
     return [json.loads(sh(juju, machine, f"lxc query '{path}'")) for path in paths]
 
 
-def units_on(juju: jubilant.Juju, *machines: int) -> list[str]:
-    """The application's units on machines, in their order."""
-    on = {unit.machine: name for name, unit in juju.status().apps[cloud.APP].units.items()}
-    return [on[str(machine)] for machine in machines]
+def unit_on(juju: jubilant.Juju, machine: int) -> str:
+    """The application's unit on a machine."""
+    units = juju.status().apps[cloud.APP].units.items()
+    return next(name for name, unit in units if unit.machine == str(machine))

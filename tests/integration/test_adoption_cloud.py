@@ -85,8 +85,7 @@ def test_it_grows(adopted: jubilant.Juju):
 
 def test_a_member_from_before_leaves(adopted: jubilant.Juju):
     adopted.config(APP, {"on-removal": "move"})
-    (first,) = by_hand.units_on(adopted, 0)
-    remove(adopted, first)
+    remove(adopted, by_hand.unit_on(adopted, 0))
     cloud.wait_active(adopted, 3)
     agree(adopted)
     check_data(adopted, cloud.units(adopted)[0], "c1", "c2")
