@@ -105,9 +105,9 @@ class Forget(Record):
 
 
 class Ensure(Record):
-    """Do one task inside LXD (see the package cloud)."""
+    """Do what is due inside LXD, in this order (see the package cloud)."""
 
-    task: str
+    tasks: tuple[str, ...]
 
 
 class Rest(Record):
@@ -534,7 +534,7 @@ def _forget(view: View) -> Step | None:
 
 
 def _ensure(view: View) -> Step | None:
-    return Ensure(view.due[0]) if view.due else None
+    return Ensure(view.due) if view.due else None
 
 
 def others_join(view: View) -> bool:
@@ -560,7 +560,7 @@ def _supply(view: View) -> Step | None:
 
     They come before what is made of them, so that it is made of all of them.
     """
-    return Ensure(view.supply[0]) if view.supply and not others_join(view) else None
+    return Ensure(view.supply[:1]) if view.supply and not others_join(view) else None
 
 
 def _at_rest(view: View) -> Rest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import sealing
 import snaps
 from errors import CharmError, Findings, JoinFailed
 from osds import Osds
+from recall import recalling
 from record import Record, replace
 from services import Service
 from services.lxd import Lxd
@@ -45,6 +46,14 @@ STEP_LIMIT = 200
 # within less has been all the time.
 LEASE = 50.0
 BOOT_TIMEOUT = 60.0  # seconds; for the daemons to answer after the machine was started
+# Steps that change nothing but what this unit keeps and publishes.
+QUIET = (
+    formation.MakeKey,
+    formation.Introduce,
+    formation.Intend,
+    formation.Tell,
+    formation.Regrant,
+)
 # When Ceph is asked what takes a while.
 DEEP_EVENTS = ("config_changed", "start", "update_status", "upgrade_charm")
 
@@ -103,6 +112,7 @@ class World:
         self._tasks: dict[str, cloud.Task] = {}
         self._done: set[str] = set()
         self._unsent: dict[str, str] = {}
+        self._known: dict[Hashable, Any] = {}  # see `recall`
         self.services = self._services()
         self._settle_joins()
         if leaving:
@@ -116,10 +126,12 @@ class World:
             step = formation.plan(self.view)
             if isinstance(step, formation.Rest):
                 return step
-            logger.debug("step: %s", _label(step))
+            logger.debug("step: %s", type(step).__name__)
             worked = self._try(step)
+            if not isinstance(step, QUIET):
+                self._known.clear()
             self.view = self._look()
-            if not worked and not isinstance(step, formation.Ensure):
+            if not worked:
                 # The plan would choose it again; another hook may find it possible.
                 return formation.look_only(self.view)
         raise RuntimeError(f"the plan does not come to rest after {STEP_LIMIT} steps")
@@ -135,9 +147,12 @@ class World:
             self._act(told)
             return True
         except CharmError as fault:
-            logger.warning("%s: %s", _label(step), fault)
-            self._faults[_label(step)] = str(fault)
+            self._fail(type(step).__name__, fault)
             return False
+
+    def _fail(self, what: str, fault: CharmError) -> None:
+        logger.warning("%s: %s", what, fault)
+        self._faults[what] = str(fault)
 
     # Looking
 
@@ -193,6 +208,10 @@ class World:
         )
 
     def _look(self) -> View:
+        with recalling(self._known):
+            return self._view()
+
+    def _view(self) -> View:
         units = self._units()
         me = self._charm.unit.name
         leader = self._is_leader()
@@ -247,6 +266,7 @@ class World:
             if time.monotonic() > self._began + BOOT_TIMEOUT:
                 break
             time.sleep(0.5)
+            self._known.clear()
             seen = driver.look(tokens=tokens)
         return seen
 
@@ -659,9 +679,14 @@ class World:
         self.services[service].remove(name, force=True)
 
     def _act_ensure(self, step: formation.Ensure) -> None:
-        self.say(f"setting up {step.task}")
-        self._tasks[step.task].do(self.lxd)
-        self._done.add(step.task)
+        for name in step.tasks:
+            self.say(f"setting up {name}")
+            try:
+                self._tasks[name].do(self.lxd)
+            except CharmError as fault:
+                self._fail(name, fault)
+                return  # the others may have to wait for more than that
+            self._done.add(name)
 
     def _grant(self, grants: Mapping[str, peers.Grant]) -> None:
         self._write("grants", peers.dump_grants(grants))
@@ -721,7 +746,3 @@ def _settled(view: View, service: ServiceView, name: str) -> Iterator[str]:
         joined = unit == view.me or name in bag.report.joined
         if bag.identity and joined and bag.identity.name in online - away:
             yield bag.identity.name
-
-
-def _label(step: formation.Step) -> str:
-    return step.task if isinstance(step, formation.Ensure) else type(step).__name__

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from recall import recall
+
 UPLINK_KINDS = ("physical", "bond", "vlan", "bridge", "ovs")
 # Open vSwitch's own devices, and those that LXD and OVN make: no one's uplink.
 _RESERVED = ("ovs-system", "br-int", "genev_sys", "lxdovn", "incusovn")
@@ -100,7 +102,9 @@ class HostProbe:
         ]
 
     def _ip(self, *arguments: str) -> list[Mapping[str, Any]]:
-        command = ["ip", "-json", *arguments]
+        return recall(("ip", *arguments), lambda: self._ask("ip", "-json", *arguments))
+
+    def _ask(self, *command: str) -> list[Mapping[str, Any]]:
         what = f"`{' '.join(command)}`"
         try:
             done = subprocess.run(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import DaemonError, Unreachable
+from recall import recall
 
 LOOK_TIMEOUT = 10.0  # seconds; a healthy daemon answers in milliseconds
 
@@ -46,13 +47,13 @@ class Rest:
         return self.path.exists()
 
     def get(self, path: str, timeout: float = LOOK_TIMEOUT) -> Any:
-        """The metadata of `GET path`.
+        """The metadata of `GET path`; while looking, as it was when it was asked first.
 
         Raises:
             Unreachable: no answer within `timeout` seconds.
             DaemonError: the daemon answered with an error.
         """
-        return self.call("GET", path, timeout=timeout)
+        return recall((self.name, path), lambda: self.call("GET", path, timeout=timeout))
 
     def call(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,17 @@ def test_the_initiator_bootstraps_in_a_later_hook(machine: Machine):
     }
     assert state.unit_status == testing.ActiveStatus("1 member")
     assert bag(after(state)).report.joined == ("lxd",)
+
+
+def test_lxd_is_looked_at_again_only_after_something_was_done(machine: Machine):
+    machine.install()
+    relation = testing.PeerRelation("cluster", local_app_data=app(initiator="microcloud/0"))
+    machine.run(machine.context.on.config_changed(), machine.state(relation=relation, leader=True))
+    told = machine.lxd.requests
+    looks = [n for n, request in enumerate(told) if request == "GET /1.0/cluster/members"]
+    assert len(looks) > 1
+    for one, next_one in pairwise(looks):
+        assert any(not request.startswith("GET ") for request in told[one:next_one])
 
 
 @pytest.mark.parametrize("extension", [True, False])
@@ -505,6 +517,20 @@ def test_what_lxd_refuses_is_said_and_tried_again(machine: Machine):
         machine.context.on.update_status(), machine.state(relation=relation, leader=True)
     )
     assert state.unit_status == testing.ActiveStatus("1 member")
+
+
+def test_what_lxd_refuses_holds_up_nothing_else(machine: Machine):
+    member(machine)
+    del machine.lxd.networks["lxdbr0"]
+    root = machine.lxd.profile["devices"].pop("root")
+    del machine.lxd.profile["config"]["user.microcloud.root"]
+    machine.lxd.refuse = {"POST /1.0/networks": "no more networks today"}
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.run(
+        machine.context.on.update_status(), machine.state(relation=relation, leader=True)
+    )
+    assert state.unit_status == testing.BlockedStatus("LXD: no more networks today")
+    assert machine.lxd.profile["devices"]["root"] == root
 
 
 def test_a_member_whose_database_does_not_answer_starts_no_cloud(machine: Machine):
