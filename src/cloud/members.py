@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.lxd import Lxd
 
 _DOMAIN = "default"  # what LXD says for a failure domain that nobody has set
+_GROUP = "default"  # where LXD puts every member that joins
 # What a PUT takes of what a GET gives. LXD 5.0 refuses a PATCH without the roles.
 _WRITABLE = ("config", "description", "failure_domain", "groups", "roles")
 
@@ -43,4 +44,7 @@ def _write(lxd: Lxd, name: str, **changes: Any) -> None:
     path = f"cluster/members/{name}"
     member = lxd.get(f"/1.0/{path}")
     body = {key: member[key] for key in _WRITABLE if key in member}
+    # A join that was cut short leaves a member in no group, and LXD refuses to write that.
+    if body.get("groups") == []:
+        body["groups"] = [_GROUP]
     lxd.put(path, {**body, **changes})

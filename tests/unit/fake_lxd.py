@@ -50,6 +50,7 @@ class FakeLxd:
     refuse: dict[str, str] = field(default_factory=dict)
     refuse_with: int = 500
     voteless: set[str] = field(default_factory=set)
+    ungrouped: set[str] = field(default_factory=set)
     leader: str = ""
     urls: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -124,6 +125,7 @@ class FakeLxd:
             "failure_domain": self.domains.get(name, "default"),
             "message": "Fully operational",
             "config": self.member_config.get(name, {}),
+            "groups": [] if name in self.ungrouped else ["default"],
         }
 
     def _state_of(self, name: str) -> str:
@@ -133,6 +135,9 @@ class FakeLxd:
 
     def _put_cluster(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
         if parts:
+            if not body["groups"]:
+                raise Refused(500, "Cluster members need to belong to at least one group")
+            self.ungrouped.discard(parts[1])
             self.member_config[parts[1]] = body["config"]
             self.domains[parts[1]] = body["failure_domain"]
             return None

@@ -533,6 +533,18 @@ def test_what_lxd_refuses_holds_up_nothing_else(machine: Machine):
     assert machine.lxd.profile["devices"]["root"] == root
 
 
+def test_a_member_that_a_join_cut_short_left_in_no_group_is_put_into_one(machine: Machine):
+    member(machine)
+    machine.lxd.member_config.clear()
+    machine.lxd.ungrouped.add("micro1")
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    state = machine.run(
+        machine.context.on.update_status(), machine.state(relation=relation, leader=True)
+    )
+    assert state.unit_status == testing.ActiveStatus("1 member")
+    assert not machine.lxd.ungrouped
+
+
 def test_a_member_whose_database_does_not_answer_starts_no_cloud(machine: Machine):
     """Also if it is the initiator, and nobody else is there to say that it is a member."""
     member(machine)
