@@ -25,7 +25,7 @@ from osds import Osds
 from recall import recalling
 from record import Record, replace
 from services import Service
-from services.lxd import Lxd
+from services.lxd import LEADER, Lxd
 from services.marks import Flag
 from services.microceph import Microceph
 from services.microovn import Microovn
@@ -426,7 +426,10 @@ class World:
                 problems += findings.sentences
         ovn = self._look_at_ovn(view, facts, issuer)
         ceph = self._look_at_ceph(view, issuer)
-        inside = cloud.Cloud(self._name, view.me, issuer, self._settings, facts, local, ceph, ovn)
+        lost = self._lost_servers(view)
+        inside = cloud.Cloud(
+            self._name, view.me, issuer, self._settings, facts, local, ceph, ovn, lost
+        )
         over = self._done.union(self._faults)
         due = [*self._take_over(view), *cloud.tasks(inside)]
         self._tasks = {task.name: task for task in due if task.name not in over}
@@ -438,6 +441,19 @@ class World:
             advice=cloud.advice(inside),
         )
         return self._look_at_disks(view) if view.is_whole and "microceph" in view.joined else view
+
+    def _lost_servers(self, view: View) -> tuple[str, ...]:
+        """See `Cloud.lost_servers`."""
+        leads = any(
+            m.name == view.name and LEADER in m.roles for m in view.services["lxd"].members
+        )
+        if not leads or self._event != "update_status":
+            return ()
+        try:
+            return self.lxd.lost_servers()
+        except CharmError as fault:
+            logger.info("LXD does not tell of its database: %s", fault)
+            return ()
 
     def _take_over(self, view: View) -> Iterator[cloud.Task]:
         """What a member from before the charm lacks: nobody held its snaps or connected them."""

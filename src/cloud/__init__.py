@@ -83,7 +83,8 @@ class Cloud(Record):
     """The facts with what is wanted; `name` is this member, `unit` its unit, `local` its part.
 
     `local` is None while nobody has asked for it or the machine cannot give it; `ceph` and
-    `ovn` are None where this member has none.
+    `ovn` are None where this member has none. `lost_servers` of LXD's database are no member's;
+    who leads it looks for them in periodic hooks.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Cloud(Record):
     local: Mapping[str, str] | None = None
     ceph: Ceph | None = None
     ovn: Ovn | None = None
+    lost_servers: tuple[str, ...] = ()
 
     def everywhere(self, entity: Entity | None) -> bool:
         """Whether every member has its part of the pool or network."""

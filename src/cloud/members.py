@@ -1,4 +1,7 @@
-"""What LXD is told of each member: its Juju unit, known when it is gone, and its zone."""
+"""What LXD is told of each member: its Juju unit, known when it is gone, and its zone.
+
+And what LXD keeps of members that are gone.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,8 @@ def tasks(cloud: Cloud) -> Iterator[Task]:
     # Any other one was chosen by somebody.
     if zone and zone != _DOMAIN and cloud.facts.domains.get(cloud.name, "") == _DOMAIN:
         yield Task("failure domain of this member", partial(_locate, cloud, zone))
+    if cloud.lost_servers:
+        yield Task("LXD's database, without lost servers", lambda lxd: lxd.forget_servers())
 
 
 def _locate(cloud: Cloud, zone: str, lxd: Lxd) -> None:

@@ -358,6 +358,36 @@ class Lxd:
             self._restart()
         raise DaemonError(f"LXD: {name} has the database still")
 
+    def lost_servers(self) -> tuple[str, ...]:
+        """The addresses of servers of LXD's database that are no member's.
+
+        LXD 5.0 may leave one behind when a member leaves. Only the member that leads the database
+        knows all, and may remove one. What is asked here `lxd sql` asks as well.
+
+        Raises:
+            DaemonError: LXD does not tell.
+        """
+        # In this order: who joins is a member, if a pending one, before it has a server.
+        servers = self._column("local", "SELECT address FROM raft_nodes")
+        members = self._column("global", "SELECT address FROM nodes")
+        return tuple(address for address in servers if address not in members)
+
+    def _column(self, database: str, query: str) -> tuple[str, ...]:
+        body = {"database": database, "query": query}
+        (found,) = self._rest.call("POST", "/internal/sql", body)["Results"]
+        return tuple(row[0] for row in found["rows"])
+
+    def forget_servers(self) -> None:
+        """Remove the servers of LXD's database that are no member's.
+
+        Raises:
+            DaemonError: LXD refuses, as where this member does not lead its database.
+        """
+        for address in self.lost_servers():
+            logger.warning("removing %s, no member's, from LXD's database", address)
+            path = f"/internal/cluster/raft-node/{address}"
+            self._rest.call("DELETE", path, timeout=CALL_TIMEOUT)
+
     def end_handover(self) -> None:
         """Restart a LXD that hangs since a hook died that handed the database over."""
         if self._handing_over.is_set():

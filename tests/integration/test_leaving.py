@@ -30,6 +30,7 @@ with open("/var/lib/microcloud-charm/{folder}/leaving-lxd", "w") as note:
 def test_the_leader_of_the_database_leaves_it_to_the_other(
     juju: jubilant.Juju, charm: Path, config
 ):
+    juju.model_config({"update-status-hook-interval": "10s"})
     juju.deploy(charm, APP, num_units=2, config=config)
     cloud.wait_active(juju, 2)
     unit = cloud.units(juju)[0]
@@ -60,6 +61,28 @@ def test_a_member_that_cannot_tell_whether_it_has_left_leaves(
     juju.wait(lambda s: last not in s.apps[APP].units, delay=0.3, timeout=180)
     check(juju, 1)
     juju.add_unit(APP, to=machine)
+    check(juju, 2)
+
+
+def servers(juju: jubilant.Juju, unit: str) -> int:
+    """How many servers LXD's database has, as this unit's LXD knows."""
+    return cloud.sh(juju, unit, "lxd sql local 'SELECT address FROM raft_nodes'").count(":8443")
+
+
+def test_a_server_that_lxd_leaves_in_its_database_is_removed(juju: jubilant.Juju, faults: Faults):
+    juju.add_unit(APP)
+    check(juju, 3)
+    first, *_, last = cloud.units(juju)
+    name = cloud.hostname(juju, last)
+    faults.power_off(last)
+    # LXD forgets the member and not its server, as it does by chance when one leaves.
+    for table in ("nodes", "certificates"):
+        cloud.sh(juju, first, f"lxd sql global \"DELETE FROM {table} WHERE name = '{name}'\"")
+    juju.remove_unit(last, force=True)
+    juju.wait(lambda s: last not in s.apps[APP].units, delay=0.3)
+    juju.wait(
+        lambda _: all(servers(juju, unit) == 2 for unit in cloud.units(juju)), delay=1, timeout=120
+    )
     check(juju, 2)
 
 

@@ -51,6 +51,7 @@ class FakeLxd:
     refuse_with: int = 500
     voteless: set[str] = field(default_factory=set)
     ungrouped: set[str] = field(default_factory=set)
+    lost_servers: list[str] = field(default_factory=list)
     leader: str = ""
     urls: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -95,11 +96,20 @@ class FakeLxd:
         self.config = {key: value for key, value in self.config.items() if value}
 
     def _post_internal(self, parts: list[str], _query: Query, body: dict[str, Any]) -> Any:
+        if parts == ["sql"]:
+            found = [self.urls.get(name, f"{name}:8443") for name in self.members]
+            if body["database"] == "local":
+                found += self.lost_servers
+            return {"Results": [{"rows": [[address] for address in found]}]}
         assert parts == ["cluster", "handover"]
         (heir,) = (name for name in self.members if self.urls[name] != body["address"])
         self.voteless.discard(heir)
         self.leader = heir
         raise Refused(500, "Failed to assign role: not leader (10250)")
+
+    def _delete_internal(self, parts: list[str], *_: Any) -> None:
+        assert parts[:2] == ["cluster", "raft-node"]
+        self.lost_servers.remove(parts[2])
 
     def _get_internal(self, *_: Any) -> Any:
         return {}

@@ -545,6 +545,20 @@ def test_a_member_that_a_join_cut_short_left_in_no_group_is_put_into_one(machine
     assert not machine.lxd.ungrouped
 
 
+@pytest.mark.parametrize(
+    ("leader", "left"), [("micro1", []), ("micro2", ["gone:8443"])], ids=["leads", "follows"]
+)
+def test_a_database_server_that_is_no_members_is_removed_by_who_leads_it(
+    machine: Machine, leader: str, left: list[str]
+):
+    member(machine, "micro2")
+    machine.lxd.leader = leader
+    machine.lxd.lost_servers = ["gone:8443"]
+    relation = testing.PeerRelation("cluster", local_app_data=app(**ISSUER))
+    machine.run(machine.context.on.update_status(), machine.state(relation=relation, leader=True))
+    assert machine.lxd.lost_servers == left
+
+
 def test_a_member_whose_database_does_not_answer_starts_no_cloud(machine: Machine):
     """Also if it is the initiator, and nobody else is there to say that it is a member."""
     member(machine)
