@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 PLACES = 3  # as many members as MicroCeph gives each of the services to by itself
 CORE = ("mon", "mgr", "mds")
 DRAIN_TIMEOUT = 3600.0  # seconds for one disk; then Juju tries the hook again, and it goes on
+MAP_TIMEOUT = 60.0  # seconds for the monitors to agree that one of them leaves
 POLL = 1.0  # seconds
 # States of a placement group of which some OSD does not have all.
 _MOVING = frozenset(
@@ -149,10 +150,33 @@ def leave(driver: Microceph, name: str) -> None:
     for service in reversed(CORE):  # the monitor last, as the others are taken out by its help
         where = placed.get(service, ())
         if name in where and len(where) > 1:
+            if service == "mon":
+                _leave_monitors(driver, name)
             driver.disable(service, name)
     # MicroCeph lets go without force only where three monitors stay.
     elsewhere = [member for member in placed.get("mon", ()) if member != name]
     driver.remove(name, force=len(elsewhere) < PLACES)
+
+
+def _leave_monitors(driver: Microceph, name: str) -> None:
+    """Take the member's monitor out of Ceph's map of monitors, and wait until it is out.
+
+    Ceph answers before the monitors have agreed, and MicroCeph stops the monitor at that answer.
+    If that is the one that leads, it may stay in the map for good, as one that is down; of two,
+    the other one has no majority then.
+    """
+    deadline = time.monotonic() + MAP_TIMEOUT
+    while True:
+        with contextlib.suppress(DaemonError):  # nobody answers while they elect a leader
+            driver.ceph("mon", "rm", name)
+            if all(monitor["name"] != name for monitor in driver.ceph("mon", "dump")["mons"]):
+                return
+        if time.monotonic() > deadline:
+            raise DaemonError(
+                f"Ceph's monitors still count on the one of {name} after {MAP_TIMEOUT:.0f} s; "
+                "see `microceph.ceph quorum_status`"
+            )
+        time.sleep(POLL)
 
 
 def forget(driver: Microceph, name: str, *, force: bool) -> None:

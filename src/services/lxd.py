@@ -48,6 +48,7 @@ CALL_TIMEOUT = 120.0  # seconds; for one request that changes something
 READY_TIMEOUT = 120.0  # seconds; for the daemon to come up
 VOTER, LEADER = "database", "database-leader"  # roles: who has a vote in LXD's database, and leads
 HANDOVERS = 3  # tries
+RESTARTS = 3  # of an LXD that has no database after it handed it over
 FORBIDDEN = 403  # what a machine is told that is not, or no more, a member
 CLUSTER_DIGITS = 12  # of the cluster certificate's fingerprint; LXD itself shows as many
 
@@ -391,12 +392,26 @@ class Lxd:
     def end_handover(self) -> None:
         """Restart a LXD that hangs since a hook died that handed the database over."""
         if self._handing_over.is_set():
-            self._restart()
+            with contextlib.suppress(DaemonError):  # who looks at it next is told the same
+                self._restart()
 
     def _restart(self) -> None:
-        logger.warning("restarting LXD")
-        snaps.run("restart", "--reload", "lxd.daemon")
-        self.wait_ready()
+        """Restart LXD until it has its database again, which may take a second time.
+
+        Now and then it finds the new leader, starts, and then does not get at the database any
+        more, while the other member does.
+        """
+        for tries_left in reversed(range(RESTARTS)):
+            logger.warning("restarting LXD")
+            snaps.run("restart", "--reload", "lxd.daemon")
+            self.wait_ready()
+            try:
+                self.members()
+                break
+            except DaemonError as fault:
+                if not tries_left:
+                    raise
+                logger.info("LXD was restarted, and says: %s", fault)
         self._handing_over.put(False)
 
     def has_left(self, name: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ class Ceph:
         self.says("df", {"pools": [{"name": "lxd_remote", "stats": {"stored": GIB}}]})
         self.says("osd-df", {"nodes": [{"id": n, "kb": 10 * GIB >> 10} for n in range(1, 9)]})
         self.says("status", {"health": {"status": "HEALTH_OK"}, "osdmap": {}})
+        self.says("mon-dump", {"mons": []})
         self.group(acting=[2])
 
     def says(self, words: str, answer: Any) -> None:
@@ -180,6 +183,33 @@ def test_a_disk_that_only_serves_on_does_not_hold_up_fewer_copies(
     monkeypatch.setattr(drain_ceph, "DRAIN_TIMEOUT", 5.0)
     leave(machine)
     assert list(machine.microceph.members) == ["micro2"]
+
+
+def test_a_monitor_runs_until_it_is_out_of_the_map(machine: Machine, ceph: Ceph, monkeypatch):
+    """Ceph answers before its monitors have agreed, and the one that leads sees to that."""
+    two(machine)
+    ceph.says("mon-dump", {"mons": [{"name": "micro2"}, {"name": "micro1"}]})
+    seen = []
+
+    def agree(_: float) -> None:
+        seen.append(list(machine.microceph.services["mon"]))
+        ceph.says("mon-dump", {"mons": [{"name": "micro2"}]})
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=agree)
+    monkeypatch.setattr(drain_ceph, "time", clock)
+    leave(machine)
+    assert seen == [["micro1", "micro2"]]
+    assert machine.microceph.services["mon"] == ["micro2"]
+
+
+def test_a_monitor_that_stays_in_the_map_is_not_stopped(machine: Machine, ceph: Ceph, monkeypatch):
+    two(machine)
+    ceph.says("mon-dump", {"mons": [{"name": "micro2"}, {"name": "micro1"}]})
+    monkeypatch.setattr(drain_ceph, "MAP_TIMEOUT", 0.0)
+    with pytest.raises(testing.errors.UncaughtCharmError) as caught:
+        leave(machine)
+    assert "Ceph's monitors still count on the one of micro1" in str(caught.value.__cause__)
+    assert machine.microceph.services["mon"] == ["micro1", "micro2"]
 
 
 def test_the_last_disks_do_not_leave(machine: Machine, ceph: Ceph):

@@ -9,6 +9,7 @@ import pytest
 from ops import testing
 
 import membership
+import snaps
 from cloud.ovn import NB_KEY
 from unit.conftest import CERTIFICATE, Machine, app
 from unit.fake_daemon import Refused, serve_members
@@ -131,6 +132,31 @@ def test_who_died_handing_the_database_over_restarts_lxd_first(machine: Machine)
     assert machine.snap_calls == ["restart --reload lxd.daemon"]
     assert machine.lxd.members == ["micro2", "micro3"]
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("restarts", [2, 9])
+def test_lxd_is_restarted_until_it_has_its_database(machine: Machine, monkeypatch, restarts: int):
+    """Its database hung after one restart, and the unit never left."""
+    member(machine, "micro2", "micro3")
+    mark = machine.folder / "state/microcloud-0/handing-over-lxd"
+    mark.touch()
+    machine.lxd.refuse = {"GET /1.0/cluster": "context deadline exceeded"}
+    run = snaps.run
+
+    def restart(*words: str) -> str:
+        said = run(*words)
+        if len(machine.snap_calls) == restarts:
+            machine.lxd.refuse = {}
+        return said
+
+    monkeypatch.setattr(snaps, "run", restart)
+    if restarts == 2:
+        leave(machine)
+        assert machine.lxd.members == ["micro2", "micro3"]
+    else:
+        assert "micro1 cannot leave before it answers (lxd: LXD: context d" in refusal(machine)
+    assert machine.snap_calls == ["restart --reload lxd.daemon"] * min(restarts, 3)
+    assert mark.exists() == (restarts == 9)
 
 
 @pytest.mark.parametrize("known", [True, False])
