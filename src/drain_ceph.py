@@ -167,14 +167,17 @@ def _leave_monitors(driver: Microceph, name: str) -> None:
     """
     deadline = time.monotonic() + MAP_TIMEOUT
     while True:
-        with contextlib.suppress(DaemonError):  # nobody answers while they elect a leader
+        why = "they list it"
+        try:
             driver.ceph("mon", "rm", name)
             if all(monitor["name"] != name for monitor in driver.ceph("mon", "dump")["mons"]):
                 return
+        except DaemonError as fault:  # nobody answers while they elect a leader
+            why = str(fault)
         if time.monotonic() > deadline:
             raise DaemonError(
-                f"Ceph's monitors still count on the one of {name} after {MAP_TIMEOUT:.0f} s; "
-                "see `microceph.ceph quorum_status`"
+                f"Ceph's monitors still count on the one of {name} after {MAP_TIMEOUT:.0f} s: "
+                f"{why}; see `microceph.ceph quorum_status`"
             )
         time.sleep(POLL)
 
